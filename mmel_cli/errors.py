@@ -1,0 +1,41 @@
+"""One tree of errors that end a command, and one for a single bad record.
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 done but some pairs failed, 130 interrupted, 143 terminated.
+"""
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_PARTIAL = 3
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class MmelError(Exception):
+    """Ends the command with `exit_code`; the message is one line and says what to do."""
+
+    exit_code = EXIT_FAILED
+
+
+class UsageError(MmelError):
+    """The command line or the configuration is wrong."""
+
+    exit_code = EXIT_USAGE
+
+
+class ArchiveError(MmelError):
+    """An archive is damaged, unsafe, or not what the command needs."""
+
+
+class ModelError(MmelError):
+    """A model cannot be loaded or cannot be explained."""
+
+
+class RecordError(Exception):
+    """One pair cannot be used; caught at the record boundary and turned into a `types.Failure`.
+
+    `stage` is where it happened: "pair", "image", "caption" or "model".
+    """
+
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage

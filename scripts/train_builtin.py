@@ -1,0 +1,295 @@
+"""Train the builtin CLIP on generated scenes, and measure it on the test split.
+
+    python scripts/train_builtin.py train --out runs/builtin --steps 9000     (run again to go on after an interruption)
+    python scripts/train_builtin.py evaluate --model mmel_cli/model/builtin
+
+Objective: the symmetric contrastive loss of CLIP over several captions an image, with captions that are one swap away
+from the truth as further negatives. Captions that happen to be true of another image in the batch are known exactly
+and are left out of its negatives.
+"""
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+try:
+    from transformers import CLIPImageProcessorPil as ImageProcessor
+except ImportError:
+    from transformers import CLIPImageProcessor as ImageProcessor
+
+from mmel_cli.data.scenes import KINDS, Caption, Scene, captions_of, hard_negatives, sample_scene
+from mmel_cli.data.scenes.captions import NUMBERS, PREFIXES, RELATIONS, full_caption, truth_table
+from mmel_cli.data.scenes.paint import paint
+from mmel_cli.data.scenes.sample import COLOURS, SHAPES, SIZES, TEXTURES
+
+SIDE, PATCH, SCENE_SIDE, DATA_SEED = 96, 8, 192, 0
+VIEWS, NEGATIVES, CHOICES = 2, 3, 64
+
+
+def make_tokenizer() -> CLIPTokenizer:
+    """A byte-level BPE in CLIP's format, learned from the words of the captions; other words are spelled in pieces."""
+    corpus = [*PREFIXES, "a an and", *SHAPES, *(f"{s}s" for s in SHAPES), "crosses", *COLOURS, *TEXTURES, *SIZES]
+    corpus += [*RELATIONS, *NUMBERS]
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bpe.train_from_iterator(
+        corpus * 2, trainers.BpeTrainer(vocab_size=2000, end_of_word_suffix="</w>", initial_alphabet=alphabet)
+    )
+    state = json.loads(bpe.to_str())["model"]
+    merges = [tuple(pair) for pair in state["merges"]]
+    words = [*alphabet, *(letter + "</w>" for letter in alphabet), *(a + b for a, b in merges)]
+    words = [*dict.fromkeys(words), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=merges, model_max_length=32)
+
+
+def make_model(tokenizer: CLIPTokenizer) -> CLIPModel:
+    """1.7 M parameters: 6 vision layers on a 12 x 12 grid, 4 text layers."""
+    end = tokenizer.eos_token_id
+    text = {"vocab_size": len(tokenizer), "hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 4}
+    text |= {"num_attention_heads": 4, "max_position_embeddings": 32, "projection_dim": 128}
+    text |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": end, "pad_token_id": end}
+    vision = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 4}
+    vision |= {"image_size": SIDE, "patch_size": PATCH, "projection_dim": 128}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=128)
+    # on the CPU the backward of the fused attention kernel is 4 times slower than plain matrix products
+    return CLIPModel._from_config(config, attn_implementation="eager")
+
+
+def make_processor() -> ImageProcessor:
+    """CLIP's preprocessing at the builtin model's size."""
+    return ImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Scenes, captions (the VIEWS x B true ones first) and which caption is true of which scene (captions, B)."""
+
+    scenes: list[Scene]
+    ids: Tensor
+    mask: Tensor
+    truth: Tensor
+
+
+class Batches(torch.utils.data.Dataset):
+    """Batch number `step` of the training split: a pure function of the step, so a resumed run sees the same data."""
+
+    def __init__(self, tokenizer: CLIPTokenizer, size: int, steps: int, first: int) -> None:
+        self.tokenizer, self.size, self.steps, self.first = tokenizer, size, steps, first
+
+    def __len__(self) -> int:
+        return self.steps - self.first
+
+    def __getitem__(self, item: int) -> Batch:
+        step = self.first + item
+        counts = (1, 2) if step < 0.12 * self.steps else (1, 2, 3, 4)
+        scenes = [sample_scene(DATA_SEED, "train", step * self.size + i, counts) for i in range(self.size)]
+        rng = np.random.default_rng([DATA_SEED, 10, step])
+        views: list[list[Caption]] = [[] for _ in range(VIEWS)]
+        negatives: list[Caption] = []
+        for scene in scenes:
+            true = captions_of(scene, rng)
+            chosen = [true[int(k)] for k in rng.permutation(len(true))[:VIEWS]]
+            for view, caption in zip(views, (chosen * VIEWS)[:VIEWS], strict=True):
+                view.append(caption)
+                near = hard_negatives(caption, scene)
+                negatives += [near[int(k)] for k in rng.permutation(len(near))[: math.ceil(NEGATIVES / VIEWS)]]
+        captions = [caption for view in views for caption in view] + negatives
+        truth = torch.from_numpy(truth_table(captions, scenes))
+        words = self.tokenizer([c.text for c in captions], padding=True, return_tensors="pt")
+        return Batch(scenes, words["input_ids"], words["attention_mask"], truth)
+
+
+def contrastive(images: Tensor, texts: Tensor, scale: Tensor, truth: Tensor) -> Tensor:
+    """CLIP's symmetric cross entropy, averaged over the views.
+
+    images (B, D), texts (VIEWS * B + negatives, D), both of unit length; truth (texts, B) bool.
+    """
+    size = len(images)
+    logits = scale * texts @ images.T
+    own = torch.eye(size, dtype=torch.bool, device=images.device)
+    target = torch.arange(size, device=images.device)
+    loss = logits.new_zeros(())
+    for view in range(VIEWS):
+        rows = slice(view * size, (view + 1) * size)
+        here = logits[rows].masked_fill(truth[rows] & ~own, -math.inf)
+        extra = logits[VIEWS * size :].masked_fill(truth[VIEWS * size :], -math.inf)
+        loss = loss + cross_entropy(here, target) + cross_entropy(torch.cat([here, extra]).T, target)
+    return loss / (2 * VIEWS)
+
+
+def optimizer_for(model: CLIPModel, rate: float) -> torch.optim.AdamW:
+    """AdamW without weight decay on gains, biases and the temperature."""
+    plain = [p for p in model.parameters() if p.ndim < 2]
+    decay = [p for p in model.parameters() if p.ndim >= 2]
+    groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+
+
+def rate_at(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over 300 steps, then half a cosine to zero."""
+    return peak * min(1.0, (step + 1) / 300) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def save_state(folder: Path, model: CLIPModel, optimizer: torch.optim.AdamW, step: int) -> None:
+    """Write model and optimizer to one safetensors file, by rename, so that a kill leaves the last one whole."""
+    tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
+    for k, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{k}.{name}": value for name, value in state.items()}
+    save_file(tensors, folder / "state.tmp", {"step": str(step)})
+    (folder / "state.tmp").rename(folder / "state.safetensors")
+
+
+def load_state(folder: Path, model: CLIPModel, optimizer: torch.optim.AdamW) -> int:
+    """Restore what save_state wrote; the step to go on from, 0 when there is nothing."""
+    path = folder / "state.safetensors"
+    if not path.exists():
+        return 0
+    tensors = load_file(path)
+    model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, k, key = name.split(".")
+            state.setdefault(int(k), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(next(iter(state.values()))["step"].item()) if state else 0
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train, logging one JSON line every 50 steps and a validation line every `--check`."""
+    torch.manual_seed(args.seed)
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    args.out.mkdir(parents=True, exist_ok=True)
+    tokenizer, processor = make_tokenizer(), make_processor()
+    model = make_model(tokenizer).to(device)
+    optimizer = optimizer_for(model, args.rate)
+    first = load_state(args.out, model, optimizer)
+    tokenizer.save_pretrained(args.out)
+    processor.save_pretrained(args.out)
+    vision = torch.compile(model.get_image_features) if args.compile else model.get_image_features
+    mean = torch.tensor(processor.image_mean, device=device).view(3, 1, 1)
+    spread = torch.tensor(processor.image_std, device=device).view(3, 1, 1)
+    loader = torch.utils.data.DataLoader(
+        Batches(tokenizer, args.batch, args.steps, first), batch_size=None, num_workers=args.workers
+    )
+    log, since = (args.out / "training_log.jsonl").open("a"), time.perf_counter()
+    for step, batch in enumerate(loader, first):
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(step, args.steps, args.rate)
+        pixels, _ = paint(batch.scenes, SIDE, device)
+        with torch.autocast(device.type, torch.bfloat16):
+            images = vision((pixels - mean) / spread).pooler_output
+            texts = model.get_text_features(batch.ids.to(device), batch.mask.to(device)).pooler_output
+        images, texts = normalize(images.float(), dim=-1), normalize(texts.float(), dim=-1)
+        loss = contrastive(images, texts, model.logit_scale.exp(), batch.truth.to(device))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        model.logit_scale.data.clamp_(max=math.log(100))
+        if (step + 1) % 50 == 0:
+            seconds = (time.perf_counter() - since) / 50
+            line = {"step": step + 1, "loss": round(loss.item(), 4), "seconds_a_step": round(seconds, 3)}
+            if (step + 1) % args.check == 0 or step + 1 == args.steps:
+                line |= validate(model, tokenizer, processor, "validation", 200)
+                save_state(args.out, model, optimizer, step + 1)
+                model.save_pretrained(args.out)
+            print(json.dumps(line), file=log, flush=True)
+            since = time.perf_counter()
+
+
+def choices(kind: str, split: str, count: int) -> list[tuple[Scene, list[Caption]]]:
+    """`count` scenes with the true caption and CHOICES hard negatives (one swap first, then two)."""
+    rng, made, index = np.random.default_rng([DATA_SEED, 11]), [], 0
+    counts = (1,) if kind == "single" else (2, 3, 4)
+    while len(made) < count:
+        scene = sample_scene(DATA_SEED, split, index, counts)
+        index += 1
+        true = [full_caption(scene.objects[0])] if kind == "single" else captions_of(scene, rng, (kind,))
+        if not true:
+            continue
+        near, far = hard_negatives(true[0], scene), hard_negatives(true[0], scene, swaps=2)
+        wrong = [*near, *(far[int(k)] for k in rng.permutation(len(far)))][:CHOICES]
+        made.append((scene, [true[0], *wrong]))
+    return made
+
+
+@torch.no_grad()
+def validate(model: CLIPModel, tokenizer: CLIPTokenizer, processor: ImageProcessor, split: str, count: int) -> dict:
+    """Top-1 retrieval among CHOICES hard negatives, per kind; and the two-way choices that isolate one ability.
+
+    Scenes are drawn at SCENE_SIDE, rounded to 8 bits and go through the image processor, as real files do.
+    """
+    model.eval()
+    device = model.logit_scale.device
+    figures = {}
+    for kind in ("single", *KINDS):
+        cases = choices(kind, split, count)
+        hits, near_hits = [], []
+        for scene, captions in cases:
+            pixels = paint([scene], SCENE_SIDE)[0][0].mul(255).round().byte().permute(1, 2, 0).numpy()
+            inputs = processor(Image.fromarray(pixels), return_tensors="pt").to(device)
+            words = tokenizer([c.text for c in captions], padding=True, return_tensors="pt").to(device)
+            image = model.get_image_features(inputs["pixel_values"]).pooler_output
+            scores = (normalize(model.get_text_features(**words).pooler_output, dim=-1) @ image[0]).cpu()
+            hits.append(bool(scores.argmax() == 0))
+            # only what this kind adds: the opposite relation, the other numbers
+            rivals = [i for i, c in enumerate(captions) if i and c.first == captions[0].first]
+            rivals = [i for i in rivals if captions[i].second == captions[0].second]
+            if rivals and kind in ("relation", "count"):
+                near_hits.append(bool(scores[0] > scores[rivals].max()))
+        figures[kind] = round(float(np.mean(hits)), 4)
+        if near_hits:
+            figures[f"{kind}_only"] = round(float(np.mean(near_hits)), 4)
+    model.train()
+    return figures
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Print the test figures of a saved model as JSON."""
+    model = CLIPModel.from_pretrained(args.model).eval()
+    tokenizer = CLIPTokenizer.from_pretrained(args.model)
+    print(json.dumps(validate(model, tokenizer, ImageProcessor.from_pretrained(args.model), "test", args.count)))
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("train")
+    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--steps", type=int, default=9000)
+    command.add_argument("--batch", type=int, default=128)
+    command.add_argument("--rate", type=float, default=1.2e-3)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--check", type=int, default=500)
+    command.add_argument("--workers", type=int, default=1)
+    command.add_argument("--device")
+    command.add_argument("--compile", action="store_true", help="torch.compile the vision tower; needs a C++ compiler")
+    command.set_defaults(run=train)
+    command = commands.add_parser("evaluate")
+    command.add_argument("--model", type=Path, required=True)
+    command.add_argument("--count", type=int, default=500)
+    command.set_defaults(run=evaluate)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
