@@ -1,0 +1,69 @@
+"""What a method is: a name, its parameters, and a pure function from a Capture to an Attribution."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mmel_cli.errors import UsageError
+from mmel_cli.tensors import Attribution, Capture
+
+Layers = str | int | tuple[int, ...]
+"""Which layers: "last", "all", a number n for the last n, or a list of layer numbers from 1 (negative from the end)."""
+
+
+@dataclass(frozen=True)
+class LayerParams:
+    """Parameters that every gradient method has."""
+
+    layers: Layers = "all"
+    text_layers: Layers = "all"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model that a method is about to explain, as far as a method may depend on it."""
+
+    model: str
+    model_sha256: str
+    layers: tuple[int, ...]  # explained vision layers
+
+
+@dataclass(frozen=True)
+class Method:
+    """One attribution method.
+
+    `explain(capture, params, state)` is pure; `prepare(params, target)` runs once before the first capture and makes
+    `state` (for example loads a weights file). `needs` names the optional parts of a Capture: "hidden", "alignment".
+    `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).
+    """
+
+    name: str
+    summary: str
+    source: str
+    params: type[LayerParams]
+    explain: Callable[[Capture, Any, Any], Attribution]
+    needs: frozenset[str] = frozenset()
+    prepare: Callable[[Any, Target], Any] = lambda _params, _target: None
+    one_head: Callable[[Any], bool] = lambda _params: False
+
+
+def resolve_layers(layers: Layers, total: int, name: str = "layers") -> tuple[int, ...]:
+    """The layer numbers (from 1, ascending) that `layers` means for a tower of `total` layers.
+
+    Raises:
+        UsageError: naming the setting and what it may be.
+    """
+    if layers == "all":
+        return tuple(range(1, total + 1))
+    if layers == "last":
+        return (total,)
+    if isinstance(layers, int) and layers >= 1:
+        return tuple(range(max(1, total - layers + 1), total + 1))
+    if isinstance(layers, tuple) and layers:
+        numbers = tuple(sorted({n if n > 0 else total + 1 + n for n in layers}))
+        if 1 <= numbers[0] and numbers[-1] <= total and 0 not in layers:
+            return numbers
+    raise UsageError(
+        f"method.{name}: {layers!r} is not 'last', 'all', how many of the last layers, or a list of numbers "
+        f"from 1 to {total} (or -1 to -{total})"
+    )

@@ -1,0 +1,24 @@
+"""Flow: exact multi-head attention times its gradient, summed over layers, signed (METHOD 2)."""
+
+import torch
+
+from mmel_cli.attribution import ops
+from mmel_cli.attribution.base import LayerParams, Method
+from mmel_cli.tensors import Attribution, Capture
+
+
+def explain(capture: Capture, _params: LayerParams, _state: None) -> Attribution:
+    """map = sum_l C_l, signed."""
+    image, text = capture.image, capture.text
+    layers = ops.patches([ops.flow(image, layer) for layer in range(len(image.numbers))], capture.grid)
+    tokens = torch.stack([ops.flow(text, layer) for layer in range(len(text.numbers))]).sum(0)
+    return Attribution(map=layers.sum(1), tokens=tokens, layers={"flow": layers})
+
+
+METHOD = Method(
+    name="flow",
+    summary="exact attention times attention gradient, signed sum over layers",
+    source="METHOD 2 (gradient times attention, per head)",
+    params=LayerParams,
+    explain=explain,
+)

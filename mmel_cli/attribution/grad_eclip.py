@@ -1,0 +1,48 @@
+"""Grad-ECLIP (Zhao et al., ICML 2024, arXiv 2502.18816), METHOD 2."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from mmel_cli.attribution import ops
+from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
+
+
+@dataclass(frozen=True)
+class Params(LayerParams):
+    """`heads`: "multi" explains the model as it runs, "single" reproduces the published code."""
+
+    layers: Layers = "last"
+    text_layers: Layers = 8
+    heads: Literal["multi", "single"] = "multi"
+
+
+def explain(capture: Capture, params: Params, _state: None) -> Attribution:
+    """ReLU of the loosened evidence summed over layers: map = ReLU(sum_l G_l)."""
+    weights, evidence = _evidence(capture.image, params)
+    loosened = ops.patches(evidence, capture.grid)
+    tokens = torch.stack(_evidence(capture.text, params)[1]).sum(0)
+    return Attribution(
+        map=loosened.sum(1).relu(),
+        tokens=tokens.relu(),
+        layers={"loosened": loosened, "lambda": ops.patches(weights, capture.grid)},
+    )
+
+
+def _evidence(tower: Tower, params: Params) -> tuple[list[TokenRow], list[TokenRow]]:
+    """lambda_l and G_l for each captured layer."""
+    layers = range(len(tower.numbers))
+    weights = [ops.looseness(tower, layer, projected=params.heads == "single") for layer in layers]
+    return weights, [ops.loosened(tower, layer, weights[layer]) for layer in layers]
+
+
+METHOD = Method(
+    name="grad-eclip",
+    summary="attention gradient times loosened attention, last layer by default",
+    source="Zhao et al., ICML 2024, arXiv 2502.18816",
+    params=Params,
+    explain=explain,
+    one_head=lambda params: params.heads == "single",
+)

@@ -1,0 +1,123 @@
+"""Hierarchical Semantic Relationship Module, METHOD section 3: evidence of all layers to one map.
+
+`extract` needs the model's activations and has no parameters (steps 1-3); `fuse` is light, differentiable and needs
+only what an archive holds (steps 4-6).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize
+
+from mmel_cli.attribution import ops
+from mmel_cli.attribution.weights import HsrmWeights
+from mmel_cli.tensors import Capture, PatchMaps, RegionMaps
+
+CHANNELS = ("loosened+", "loosened-", "flow+", "flow-")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What fusion needs of P pairs; the same names as in the archive."""
+
+    loosened: PatchMaps  # G_l
+    flow: PatchMaps  # C_l
+    alignment: PatchMaps  # A_l, raw cosine
+    attention: PatchMaps  # mean over heads of a[0, i]
+    looseness: PatchMaps  # lambda_l
+    shared: dict[int, RegionMaps]  # S_{l,r} of the four CHANNELS, by scale r
+
+
+def extract(capture: Capture, scales: tuple[int, ...], temperature: float) -> Evidence:
+    """METHOD 2 and 3, steps 1-3 without parameters.
+
+    Raises:
+        ValueError: if the capture lacks `hidden` or `alignment`.
+    """
+    if capture.alignment is None or not capture.hidden:
+        raise ValueError("HSRM needs a capture with hidden states and alignment")
+    tower, grid = capture.image, capture.grid
+    layers = range(len(tower.numbers))
+    weights = [ops.looseness(tower, layer) for layer in layers]
+    loosened = ops.patches([ops.loosened(tower, layer, weights[layer]) for layer in layers], grid)
+    flow = ops.patches([ops.flow(tower, layer) for layer in layers], grid)
+    channels = split_signs(loosened, flow)
+    shared = {
+        scale: torch.stack(
+            [
+                share(pool(channels[:, layer], scale), region_features(capture.hidden[layer], grid, scale), temperature)
+                for layer in layers
+            ],
+            1,
+        )
+        for scale in scales
+    }
+    return Evidence(
+        loosened=loosened,
+        flow=flow,
+        alignment=capture.alignment.unflatten(-1, grid),
+        attention=ops.patches([ops.attention(tower, layer).mean(1) for layer in layers], grid),
+        looseness=ops.patches(weights, grid),
+        shared=shared,
+    )
+
+
+def split_signs(loosened: PatchMaps, flow: PatchMaps) -> Float[Tensor, "pairs layers 4 height width"]:
+    """Step 1's four channels, in the order of CHANNELS."""
+    return torch.stack([loosened.clamp_min(0), loosened.clamp_max(0), flow.clamp_min(0), flow.clamp_max(0)], 2)
+
+
+def pool(maps: Float[Tensor, "*batch height width"], scale: int) -> Float[Tensor, "*batch rows columns"]:
+    """Step 2: average over r x r patches; adaptive where the grid does not divide (ceil(h/r) x ceil(w/r) regions)."""
+    if scale == 1:
+        return maps
+    height, width = maps.shape[-2:]
+    size = (-(-height // scale), -(-width // scale))
+    return adaptive_avg_pool2d(maps.flatten(0, -3), size).unflatten(0, maps.shape[:-2])
+
+
+def region_features(
+    hidden: Float[Tensor, "pairs patches width"], grid: tuple[int, int], scale: int
+) -> Float[Tensor, "pairs regions width"]:
+    """Step 3's f: layer outputs, mean-centred over the image, pooled to regions, of unit length."""
+    centred = hidden - hidden.mean(1, keepdim=True)
+    regions = pool(centred.transpose(1, 2).unflatten(-1, grid), scale)
+    return normalize(regions.flatten(2).transpose(1, 2), dim=-1)
+
+
+def share(
+    pooled: Float[Tensor, "pairs 4 rows columns"], features: Float[Tensor, "pairs regions width"], temperature: float
+) -> Float[Tensor, "pairs 4 rows columns"]:
+    """Step 3: S = B P with B = softmax_j(cos(f_i, f_j) / tau), evidence shared among regions that look alike."""
+    relation = (features @ features.transpose(1, 2) / temperature).softmax(-1)
+    return (pooled.flatten(2) @ relation.transpose(1, 2)).view_as(pooled)
+
+
+def fuse(evidence: Evidence, weights: HsrmWeights) -> Float[Tensor, "pairs height width"]:
+    """Steps 4-6: mix, hierarchy over scales, cross-modal gate, layer weights; signed."""
+    grid = evidence.flow.shape[-2:]
+    channels = split_signs(evidence.loosened, evidence.flow)
+    mix = weights.channel_mix()  # (L, 4)
+    blend = weights.scale_blend()  # (L, R)
+    relation = weights.relation.sigmoid()  # (L, R)
+    hierarchy = torch.zeros_like(evidence.flow)
+    for r, scale in enumerate(weights.scales):
+        own = torch.einsum("plchw,lc->plhw", pool(channels, scale), mix)
+        shared = torch.einsum("plchw,lc->plhw", evidence.shared[scale], mix)
+        g = relation[:, r, None, None]
+        regions = (1 - g) * own + g * shared
+        if scale != 1:
+            regions = interpolate(regions, grid, mode="bilinear", align_corners=False)
+        hierarchy = hierarchy + blend[:, r, None, None] * regions
+    layer = weights.layer.softmax(0) * len(weights.layer)
+    return torch.einsum("plhw,plhw,l->phw", gate(evidence, weights), hierarchy, layer)
+
+
+def gate(evidence: Evidence, weights: HsrmWeights) -> PatchMaps:
+    """Step 5: u_l[i] = sigmoid(c_l . (1, A_l[i] min-max, lambda_l[i], mean_h a_l[0, i]))."""
+    flat = evidence.alignment.flatten(2)
+    aligned = ops.minmax(flat, torch.ones_like(flat, dtype=torch.bool)).view_as(evidence.alignment)
+    inputs = torch.stack([torch.ones_like(aligned), aligned, evidence.looseness, evidence.attention], -1)
+    return torch.einsum("plhwk,lk->plhw", inputs, weights.gate).sigmoid()

@@ -1,0 +1,68 @@
+"""The evidence of one attention layer, METHOD section 2, for either tower."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, linear
+
+from mmel_cli.tensors import TokenRow, Tokens, Tower
+
+
+def query_row(tokens: Tokens, tower: Tower) -> Float[Tensor, "pairs width"]:
+    """The query token's vector of each pair."""
+    return tokens[torch.arange(len(tokens), device=tokens.device), tower.query]
+
+
+def minmax(values: TokenRow, keys: Bool[Tensor, "pairs tokens"]) -> TokenRow:
+    """Scale each row to 0..1 over its `keys`, zero elsewhere; a constant row (or a single key) becomes one."""
+    low = values.masked_fill(~keys, torch.inf).amin(-1, keepdim=True)
+    high = values.masked_fill(~keys, -torch.inf).amax(-1, keepdim=True)
+    spread = high - low
+    scaled = torch.where(spread > 0, (values - low) / spread.clamp_min(torch.finfo(values.dtype).tiny), 1.0)
+    return scaled.masked_fill(~keys, 0.0)
+
+
+def attention(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tokens"]:
+    """The query's attention row of each head, recomputed from q and k: softmax(q k^T / sqrt d) over what it sees."""
+    q = _heads(query_row(tower.q[layer], tower), tower)
+    k = _heads(tower.k[layer], tower)
+    logits = torch.einsum("phd,pthd->pht", q, k) / q.shape[-1] ** 0.5
+    return logits.masked_fill(~tower.visible[:, None], -torch.inf).softmax(-1)
+
+
+def attention_gradient(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tokens"]:
+    """w_h[query] . v_h[i] = ds/da_h[query, i] (METHOD 2, identity)."""
+    w = _heads(query_row(tower.w[layer], tower), tower)
+    return torch.einsum("phd,pthd->pht", w, _heads(tower.v[layer], tower))
+
+
+def flow(tower: Tower, layer: int) -> TokenRow:
+    """C[i] = sum_h a_h[query, i] (w_h[query] . v_h[i]), over all tokens: it sums to w[query] . o[query]."""
+    return (attention(tower, layer) * attention_gradient(tower, layer)).sum(1)
+
+
+def looseness(tower: Tower, layer: int, *, projected: bool = False) -> TokenRow:
+    """lambda[i] = min-max over the keys of cos(q[query], k[i]), full width (Grad-ECLIP's loosened attention).
+
+    `projected` sends q and k through the output projection first, as the published code does.
+    """
+    q, k = tower.q[layer], tower.k[layer]
+    if projected:
+        out = tower.out[layer]
+        q, k = linear(q, out.weight, out.bias), linear(k, out.weight, out.bias)
+    return minmax(cosine_similarity(query_row(q, tower)[:, None], k, dim=-1), tower.keys)
+
+
+def loosened(tower: Tower, layer: int, weight: TokenRow) -> TokenRow:
+    """G[i] = lambda[i] * sum_d w[query, d] v[i, d] for lambda = `weight` (Grad-ECLIP, ICML 2024)."""
+    return weight * attention_gradient(tower, layer).sum(1)
+
+
+def patches(rows: list[TokenRow], grid: tuple[int, int]) -> Float[Tensor, "pairs layers height width"]:
+    """Stack per-layer token rows of the image tower and drop CLS."""
+    return torch.stack(rows, 1)[:, :, 1:].unflatten(-1, grid)
+
+
+def _heads(tokens: Tensor, tower: Tower) -> Tensor:
+    """Split the width: (..., width) to (..., heads, width / heads)."""
+    return tokens.unflatten(-1, (tower.heads, -1))

@@ -1,0 +1,73 @@
+"""Record attention inputs and outputs of one encoder by hooks, inside a context manager.
+
+Scaled-dot-product attention stays on: q, k and v are the projections' outputs, o is the input of the output
+projection. The graph starts at the first recorded o, so nothing before it is kept for the backward pass.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Per recorded layer, in order: q, k, v, o of shape (batch, tokens, width), and the layer's output if asked for.
+
+    q, k, v and outputs are detached; each o is in the graph.
+    """
+
+    q: list[Tensor] = field(default_factory=list)
+    k: list[Tensor] = field(default_factory=list)
+    v: list[Tensor] = field(default_factory=list)
+    o: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+
+@contextmanager
+def record(blocks: Sequence[nn.Module], *, outputs: bool = False) -> Iterator[Recording]:
+    """Record `blocks` (encoder layers with self_attn.{q,k,v,out}_proj) during one forward.
+
+    The hooks are gone when the block ends, also after an exception.
+    """
+    recording = Recording()
+    with ExitStack() as hooks:
+        for number, block in enumerate(blocks):
+            attention = block.self_attn
+            for name in ("q", "k", "v"):
+                hook = partial(_keep_output, getattr(recording, name))
+                hooks.callback(getattr(attention, f"{name}_proj").register_forward_hook(hook).remove)
+            before = partial(_keep_input, recording.o, number == 0)
+            hooks.callback(attention.out_proj.register_forward_pre_hook(before).remove)
+            if outputs:
+                hooks.callback(block.register_forward_hook(partial(_keep_output, recording.outputs)).remove)
+        yield recording
+
+
+@contextmanager
+def one_head(blocks: Sequence[nn.Module]) -> Iterator[None]:
+    """Run the attention of `blocks` as a single head of the full width (the published Grad-ECLIP forward)."""
+    with ExitStack() as restore:
+        for block in blocks:
+            attention: Any = block.self_attn
+            for name, value in (
+                ("num_heads", 1),
+                ("head_dim", attention.embed_dim),
+                ("scale", attention.embed_dim**-0.5),
+            ):
+                restore.callback(setattr, attention, name, getattr(attention, name))
+                setattr(attention, name, value)
+        yield
+
+
+def _keep_output(store: list[Tensor], _module: nn.Module, _inputs: Any, output: Any) -> None:
+    store.append((output[0] if isinstance(output, tuple) else output).detach())
+
+
+def _keep_input(store: list[Tensor], first: bool, _module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:  # noqa: FBT001
+    value = inputs[0].detach().requires_grad_() if first else inputs[0]
+    store.append(value)
+    return (value,)

@@ -1,0 +1,325 @@
+"""HuggingFace CLIP behind the Adapter protocol."""
+
+import hashlib
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cosine_similarity, normalize
+from transformers import AutoConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import logging as hf_logging
+
+from mmel_cli.errors import ModelError, UsageError
+from mmel_cli.model.adapter import BUILTIN, BUILTIN_FOLDER, CaptureRequest, ModelSpec, Pixels, Words
+from mmel_cli.model.capture import Recording, one_head, record
+from mmel_cli.model.preprocess import preprocess
+from mmel_cli.tensors import Capture, OutProjection, Tower
+
+DTYPES = {
+    "auto": torch.float32,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+# float16 gradients of a cosine underflow; a power of two is exact to multiply and to divide out
+_GRADIENT_SCALE = {torch.float16: 2.0**10}
+_LEGACY_EOS = 2  # configurations older than transformers 4.31: the pooled token is the one with the highest id
+
+
+def load_clip(name: str, device: str, dtype: str) -> "HfClip":
+    """Load a CLIP; see adapter.load_model."""
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
+    place = find_device(device)
+    source = _source(name)
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(source)
+        if config.model_type != "clip":
+            raise ModelError(f"model {name}: its type is {config.model_type!r}; mmel explains HuggingFace 'clip' models")
+        model = CLIPModel.from_pretrained(source, dtype="auto", use_safetensors=True)
+        tokenizer = CLIPTokenizer.from_pretrained(source)
+        processor = CLIPImageProcessorPil.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model {name}: cannot be loaded ({_first_line(error)}); give the path of a folder with config.json, "
+            f"model.safetensors, tokenizer and preprocessor files, or --model {BUILTIN}"
+        ) from error
+    sha256 = weights_sha256(model)
+    model = model.to(place, DTYPES[dtype]).eval().requires_grad_(requires_grad=False)
+    return HfClip(name, sha256, model, tokenizer, processor)
+
+
+def find_device(device: str) -> torch.device:
+    """Resolve "auto" and check that the device is there.
+
+    Raises:
+        UsageError: if it is not.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"device: {device!r} is not auto, cpu, cuda or cuda:i") from error
+    if place.type not in ("cpu", "cuda"):
+        raise UsageError(f"device: {device!r} is not auto, cpu, cuda or cuda:i")
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device: {device} is not there ({torch.cuda.device_count()} CUDA devices); use --device cpu")
+    return place
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every stored tensor, in the order of names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Both towers' recordings for the distinct images and captions of a batch."""
+
+    vision: Recording
+    text: Recording
+    image_embeds: Tensor  # (images, D), in the graph
+    text_embeds: Tensor  # (captions, D), in the graph
+
+
+class HfClip:
+    """A loaded CLIP with frozen weights (implements adapter.Adapter)."""
+
+    def __init__(
+        self, name: str, sha256: str, model: CLIPModel, tokenizer: CLIPTokenizer, processor: CLIPImageProcessorPil
+    ) -> None:
+        self._model, self._tokenizer, self._processor = model, tokenizer, processor
+        vision, text = model.config.vision_config, model.config.text_config
+        side = vision.image_size // vision.patch_size
+        self._eos = tokenizer.eos_token_id
+        self.spec = ModelSpec(
+            name=name,
+            sha256=sha256,
+            image_size=(vision.image_size, vision.image_size),
+            patch=vision.patch_size,
+            grid=(side, side),
+            layers=vision.num_hidden_layers,
+            text_layers=text.num_hidden_layers,
+            max_tokens=text.max_position_embeddings - 2,
+            device=str(model.device),
+            dtype=str(model.dtype).removeprefix("torch."),
+            processor=_describe(processor),
+        )
+
+    def preprocess(self, image: Image, geometry: str) -> Pixels:
+        """See adapter.Adapter."""
+        return preprocess(image, self._processor, self.spec.image_size, geometry)
+
+    def tokenize(self, captions: list[str]) -> Words:
+        """See adapter.Adapter.
+
+        Raises:
+            ModelError: if the tokenizer gives no EOS token, without which the text tower would pool another token.
+        """
+        context = self.spec.max_tokens + 2
+        whole = [len(ids) for ids in self._tokenizer(captions)["input_ids"]]
+        encoded = self._tokenizer(captions, padding=True, truncation=True, max_length=context, return_tensors="pt")
+        ids = encoded["input_ids"]
+        end = pooled_position(ids, self._model.config.text_config.eos_token_id)
+        at_end = ids.gather(1, end[:, None])[:, 0]
+        if not bool((at_end == self._eos).all()):
+            caption = captions[int((at_end != self._eos).nonzero()[0])]
+            raise ModelError(
+                f"model {self.spec.name}: the token that its text tower pools is no EOS token (id {self._eos}) for the "
+                f"caption {caption[:60]!r}; use the tokenizer that the model was trained with"
+            )
+        words = [self._tokenizer.convert_ids_to_tokens(row[1:stop]) for row, stop in zip(ids, end, strict=True)]
+        return Words(
+            ids=ids,
+            mask=encoded["attention_mask"],
+            end=end,
+            tokens=tuple(tuple(row) for row in words),
+            truncated=torch.tensor([length > context for length in whole]),
+        )
+
+    def capture(
+        self, images: list[Pixels], words: Words, pairs: list[tuple[int, int]], request: CaptureRequest
+    ) -> Capture:
+        """See adapter.Adapter."""
+        rows, columns = torch.tensor(pairs, device=self._model.device).T
+        encoded = self._encode(images, words, request)
+        score, to_image, to_text = cosine(encoded.image_embeds[rows], encoded.text_embeds[columns])
+        scale = _GRADIENT_SCALE.get(self._model.dtype, 1.0)
+        w_image = pull_back(encoded.image_embeds, encoded.vision.o, rows, to_image * scale)
+        w_text = pull_back_batched(encoded.text_embeds, encoded.text.o, columns, to_text * scale)
+        return Capture(
+            score=score,
+            grid=self.spec.grid,
+            image=self._image_tower(encoded.vision, [w.float() / scale for w in w_image], rows, request),
+            text=self._text_tower(encoded.text, [w.float() / scale for w in w_text], columns, (words, request)),
+            hidden=tuple(x[rows, 1:].float() for x in encoded.vision.outputs) if request.hidden else (),
+            alignment=self._alignment(encoded, rows, columns) if request.alignment else None,
+        )
+
+    def _encode(self, images: list[Pixels], words: Words, request: CaptureRequest) -> _Encoded:
+        """One forward of each tower with the explained layers recorded."""
+        model, device = self._model, self._model.device
+        vision = [model.vision_model.encoder.layers[n - 1] for n in request.layers]
+        text = [model.text_model.encoder.layers[n - 1] for n in request.text_layers]
+        pixels = torch.stack([image.values for image in images]).to(device, model.dtype)
+        with ExitStack() as stack:
+            if request.one_head:
+                stack.enter_context(one_head([*vision, *text]))
+            seen = stack.enter_context(record(vision, outputs=request.hidden or request.alignment))
+            read = stack.enter_context(record(text))
+            image_embeds = model.get_image_features(pixel_values=pixels).pooler_output
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels cannot be differentiated in a batch
+            text_embeds = model.get_text_features(
+                input_ids=words.ids.to(device), attention_mask=words.mask.to(device)
+            ).pooler_output
+        return _Encoded(seen, read, image_embeds, text_embeds)
+
+    def _image_tower(
+        self, recording: Recording, w: list[Tensor], rows: Tensor, request: CaptureRequest
+    ) -> Tower:
+        """CLS explained over the patches."""
+        blocks = self._model.vision_model.encoder.layers
+        shape = (len(rows), recording.o[0].shape[1])
+        visible = torch.ones(shape, dtype=torch.bool, device=rows.device)
+        keys = visible.clone()
+        keys[:, 0] = False
+        return Tower(
+            numbers=request.layers,
+            query=torch.zeros_like(rows),
+            keys=keys,
+            visible=visible,
+            **_activations(recording, w, rows, [blocks[n - 1].self_attn for n in request.layers]),
+            heads=1 if request.one_head else self._model.config.vision_config.num_attention_heads,
+        )
+
+    def _text_tower(
+        self, recording: Recording, w: list[Tensor], columns: Tensor, given: tuple[Words, CaptureRequest]
+    ) -> Tower:
+        """EOS explained over the tokens between BOS and EOS; the causal mask is kept."""
+        words, request = given
+        blocks = self._model.text_model.encoder.layers
+        end = words.end.to(columns.device)[columns]
+        position = torch.arange(words.ids.shape[1], device=columns.device)
+        return Tower(
+            numbers=request.text_layers,
+            query=end,
+            keys=(position > 0) & (position < end[:, None]),
+            visible=position <= end[:, None],
+            **_activations(recording, w, columns, [blocks[n - 1].self_attn for n in request.text_layers]),
+            heads=1 if request.one_head else self._model.config.text_config.num_attention_heads,
+        )
+
+    @torch.no_grad()
+    def _alignment(self, encoded: _Encoded, rows: Tensor, columns: Tensor) -> Tensor:
+        """cos(projection(post-norm(x_l[i])), text embedding) for every layer and patch (METHOD 3 step 5)."""
+        model = self._model
+        text = normalize(encoded.text_embeds[columns].float(), dim=-1)
+        layers = []
+        for output in encoded.vision.outputs:
+            projected = model.visual_projection(model.vision_model.post_layernorm(output[rows, 1:]))
+            layers.append(torch.einsum("pid,pd->pi", normalize(projected.float(), dim=-1), text))
+        return torch.stack(layers, 1)
+
+
+def pooled_position(ids: Tensor, config_eos: int) -> Tensor:
+    """The token position that HuggingFace CLIP pools: first EOS, or the highest id under the legacy EOS id."""
+    if config_eos == _LEGACY_EOS:
+        return ids.argmax(-1)
+    return (ids == config_eos).int().argmax(-1)
+
+
+def cosine(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosine of P pairs of embeddings (P, D), and its gradients at both, in float32."""
+    image, text = (embeds.detach().float().requires_grad_() for embeds in (image, text))
+    score = cosine_similarity(image, text)
+    to_image, to_text = torch.autograd.grad(score.sum(), (image, text))
+    return score.detach(), to_image, to_text
+
+
+def pull_back(embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Tensor) -> list[Tensor]:
+    """ds/do of P pairs, one backward for each further pair of the same row.
+
+    Args:
+        embeds: (rows, D), in the graph.
+        outputs: what to differentiate at, each (rows, tokens, width).
+        index: (P,) the row of each pair.
+        gradient: (P, D) ds/d embeds[index].
+
+    Returns:
+        For each output, (P, tokens, width).
+    """
+    turn = _occurrence(index)
+    turns = int(turn.max()) + 1
+    found = [output.new_zeros(len(index), *output.shape[1:]) for output in outputs]
+    for number in range(turns):
+        members = (turn == number).nonzero()[:, 0]
+        seed = torch.zeros_like(embeds).index_copy(0, index[members], gradient[members].to(embeds.dtype))
+        for store, grad in zip(
+            found, torch.autograd.grad(embeds, outputs, seed, retain_graph=number + 1 < turns), strict=True
+        ):
+            store[members] = grad[index[members]]
+    return found
+
+
+def pull_back_batched(embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Tensor) -> list[Tensor]:
+    """The same as `pull_back` in one vectorised backward, for many pairs that share a row (a caption on all images)."""
+    turn = _occurrence(index)
+    seeds = embeds.new_zeros(int(turn.max()) + 1, *embeds.shape)
+    seeds[turn, index] = gradient.to(embeds.dtype)
+    grads = torch.autograd.grad(embeds, outputs, seeds, is_grads_batched=True)
+    return [grad[turn, index] for grad in grads]
+
+
+def _occurrence(index: Tensor) -> Tensor:
+    """How many times each entry's value has occurred before it."""
+    same = index[:, None] == index
+    return same.tril(-1).sum(1)
+
+
+def _activations(
+    recording: Recording, w: list[Tensor], index: Tensor, attentions: list[nn.Module]
+) -> dict[str, Any]:
+    """The fields of a Tower that a recording holds, for P pairs, in float32."""
+
+    def pick(tensors: list[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(tensor.detach()[index].float() for tensor in tensors)
+
+    out = tuple(OutProjection(a.out_proj.weight.float(), _float(a.out_proj.bias)) for a in attentions)
+    kept = {name: pick(getattr(recording, name)) for name in ("q", "k", "v", "o")}
+    return kept | {"w": tuple(w), "out": out}
+
+
+def _float(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.float()
+
+
+def _source(name: str) -> str:
+    if name == BUILTIN:
+        return str(BUILTIN_FOLDER)
+    if Path(name).exists() and not (Path(name) / "config.json").is_file():
+        raise ModelError(f"model {name}: no config.json there; give the folder of a HuggingFace CLIP, or {BUILTIN}")
+    return name
+
+
+def _describe(processor: Any) -> dict[str, Any]:
+    """Class and settings of the image processor, as plain values."""
+    settings = json.loads(processor.to_json_string())
+    kept = ("size", "crop_size", "do_resize", "do_center_crop", "resample", "image_mean", "image_std", "rescale_factor")
+    return {"class": type(processor).__name__} | {name: settings.get(name) for name in kept}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -1,0 +1,80 @@
+"""Three ways to lay a patch grid over an image, and where that grid lies on the original.
+
+`native` is the HuggingFace processor's own resize and centre crop, `squash` resizes to the model's input without
+keeping the aspect, `letterbox` keeps the whole image and pads it with the processor's mean colour.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mmel_cli.errors import ModelError, UsageError
+from mmel_cli.model.adapter import Pixels
+from mmel_cli.types import Box
+
+GEOMETRIES = ("native", "squash", "letterbox")
+
+
+def preprocess(image: Image.Image, processor: Any, size: tuple[int, int], geometry: str) -> Pixels:
+    """Preprocess one upright RGB image.
+
+    Args:
+        image: the original.
+        processor: a CLIPImageProcessorPil.
+        size: height and width of the model's input.
+        geometry: one of GEOMETRIES.
+    """
+    if geometry == "native":
+        values = processor(image, return_tensors="np")["pixel_values"][0]
+        box = native_box(image.size, processor)
+    elif geometry == "squash":
+        resized = {"height": size[0], "width": size[1]}
+        values = processor(image, size=resized, do_center_crop=False, return_tensors="np")["pixel_values"][0]
+        box = (0.0, 0.0, float(image.width), float(image.height))
+    elif geometry == "letterbox":
+        padded, box = letterbox(image, size, processor)
+        values = processor(padded, do_resize=False, do_center_crop=False, return_tensors="np")["pixel_values"][0]
+    else:
+        raise UsageError(f"image.geometry: {geometry!r} is not one of {', '.join(GEOMETRIES)}")
+    if values.shape[1:] != size:
+        raise ModelError(f"the image processor gives {values.shape[1:]} pixels, the model needs {size}")
+    return Pixels(torch.from_numpy(np.ascontiguousarray(values)), box)
+
+
+def native_box(image_size: tuple[int, int], processor: Any) -> Box:
+    """The part of an image (width, height) that the processor's resize and centre crop keep, in original pixels."""
+    width, height = image_size
+    across, down = _resized(width, height, processor)
+    if not processor.do_center_crop:
+        return (0.0, 0.0, float(width), float(height))
+    crop_down, crop_across = processor.crop_size["height"], processor.crop_size["width"]
+    left, top = (across - crop_across) // 2, (down - crop_down) // 2
+    sx, sy = width / across, height / down
+    return (left * sx, top * sy, (left + crop_across) * sx, (top + crop_down) * sy)
+
+
+def letterbox(image: Image.Image, size: tuple[int, int], processor: Any) -> tuple[Image.Image, Box]:
+    """Fit the whole image into `size` (height, width), centred on the mean colour; the box reaches into the padding."""
+    scale = min(size[1] / image.width, size[0] / image.height)
+    across, down = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    left, top = (size[1] - across) // 2, (size[0] - down) // 2
+    mean = tuple(round(255 * value) for value in processor.image_mean)
+    padded = Image.new("RGB", (size[1], size[0]), mean)
+    padded.paste(image.resize((across, down), Image.Resampling(processor.resample)), (left, top))
+    sx, sy = image.width / across, image.height / down
+    return padded, (-left * sx, -top * sy, (size[1] - left) * sx, (size[0] - top) * sy)
+
+
+def _resized(width: int, height: int, processor: Any) -> tuple[int, int]:
+    """Width and height after the processor's own resize."""
+    if not processor.do_resize:
+        return width, height
+    size = dict(processor.size)
+    if size.get("shortest_edge"):
+        edge = size["shortest_edge"]
+        short, long = min(width, height), max(width, height)
+        other = int(edge * long / short)  # the processor truncates
+        return (edge, other) if width <= height else (other, edge)
+    return size["width"], size["height"]

@@ -1,0 +1,67 @@
+"""The torch side of what travels between the stages: what the model gives the methods, and what they give back.
+
+Everything here is a value. A capture is complete when it is made: no hook can write into it afterwards.
+"""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Tokens = Float[Tensor, "pairs tokens width"]
+TokenRow = Float[Tensor, "pairs tokens"]
+PatchMaps = Float[Tensor, "pairs layers height width"]
+RegionMaps = Float[Tensor, "pairs layers channels region_height region_width"]
+
+
+@dataclass(frozen=True)
+class OutProjection:
+    """The linear layer that follows attention: y = x weight^T + bias."""
+
+    weight: Float[Tensor, "width width"]
+    bias: Float[Tensor, "width"] | None
+
+
+@dataclass(frozen=True)
+class Tower:
+    """One encoder's attention at the explained layers, float32; each tuple runs over those layers.
+
+    METHOD 1: q, k, v over the full width (heads concatenated), o the attention output before its projection,
+    w = ds/do. `query` is the token whose attention row is explained (CLS; the EOS token on the text side), `keys`
+    the tokens that evidence is attributed to (patches; the tokens between BOS and EOS), `visible` those that the
+    query may attend to (all; those up to EOS).
+    """
+
+    numbers: tuple[int, ...]  # of the explained layers, from 1
+    heads: int
+    q: tuple[Tokens, ...]
+    k: tuple[Tokens, ...]
+    v: tuple[Tokens, ...]
+    o: tuple[Tokens, ...]
+    w: tuple[Tokens, ...]
+    out: tuple[OutProjection, ...]
+    query: Int[Tensor, "pairs"]
+    keys: Bool[Tensor, "pairs tokens"]
+    visible: Bool[Tensor, "pairs tokens"]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """All that a method may know of P image-caption pairs."""
+
+    score: Float[Tensor, "pairs"]  # cosine of the two embeddings
+    grid: tuple[int, int]  # patches: height, width
+    image: Tower
+    text: Tower
+    hidden: tuple[Float[Tensor, "pairs patches width"], ...] = ()  # layer outputs, if the method needs them
+    alignment: Float[Tensor, "pairs layers patches"] | None = None  # METHOD 3 step 5, raw cosine; if needed
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What a method returns for the P pairs of a capture: signed, unnormalised, float32."""
+
+    map: Float[Tensor, "pairs height width"]
+    tokens: TokenRow  # meaningful where capture.text.keys is set
+    layers: dict[str, PatchMaps] = field(default_factory=dict)  # raw maps by kind
+    shared: dict[int, RegionMaps] = field(default_factory=dict)  # by scale: METHOD 3 step 3, four signed channels
