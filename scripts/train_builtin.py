@@ -1,6 +1,6 @@
 """Train the builtin CLIP on generated scenes, and measure it on the test split.
 
-    python scripts/train_builtin.py train --out runs/builtin --steps 9000     (run again to go on after an interruption)
+    python scripts/train_builtin.py train --out runs/builtin --steps 12000    (run again to go on after an interruption)
     python scripts/train_builtin.py evaluate --model mmel_cli/model/builtin
 
 Objective: the symmetric contrastive loss of CLIP over several captions an image, with captions that are one swap away
@@ -36,6 +36,7 @@ from mmel_cli.data.scenes.sample import COLOURS, SHAPES, SIZES, TEXTURES
 
 SIDE, PATCH, SCENE_SIDE, DATA_SEED = 96, 8, 192, 0
 VIEWS, NEGATIVES, CHOICES = 2, 3, 64
+CLEAN, SINGLES = 0.12, 0.25  # the first lessons, as parts of the run: no clutter; one object a scene
 
 
 def make_tokenizer() -> CLIPTokenizer:
@@ -68,7 +69,36 @@ def make_model(tokenizer: CLIPTokenizer) -> CLIPModel:
     vision |= {"image_size": SIDE, "patch_size": PATCH, "projection_dim": 128}
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=128)
     # on the CPU the backward of the fused attention kernel is 4 times slower than plain matrix products
-    return CLIPModel._from_config(config, attn_implementation="eager")
+    model = CLIPModel._from_config(config, attn_implementation="eager")
+    start_well(model)
+    return model
+
+
+@torch.no_grad()
+def start_well(model: CLIPModel) -> None:
+    """Give the vision tower a start from which shapes are learned in minutes on two cores.
+
+    Positions start as waves, as strong as the patches; q and k start equal and of unit scale, so that attention
+    begins among tokens that are alike and near each other. From CLIP's own start (positions near zero, attention
+    almost uniform) the model knew colours only after 180,000 images.
+    """
+    tower = model.vision_model
+    position = tower.embeddings.position_embedding.weight
+    position[1:] = wave_positions(SIDE // PATCH, position.shape[1])
+    for block in tower.encoder.layers:
+        attention = block.self_attn
+        for projection in (attention.q_proj, attention.v_proj, attention.out_proj):
+            torch.nn.init.normal_(projection.weight, std=0.8 * attention.embed_dim**-0.5)
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
+
+
+def wave_positions(side: int, width: int) -> Tensor:
+    """(side * side, width): sines and cosines of row and column."""
+    place = torch.arange(side, dtype=torch.float32)
+    rates = math.pi / side * 2 ** torch.linspace(0, math.log2(side), width // 4)
+    waves = torch.cat([torch.sin(place[:, None] * rates), torch.cos(place[:, None] * rates)], 1)
+    rows = waves[:, None].expand(-1, side, -1)
+    return 0.3 * torch.cat([rows, rows.transpose(0, 1)], 2).flatten(0, 1)
 
 
 def make_processor() -> ImageProcessor:
@@ -97,7 +127,7 @@ class Batches(torch.utils.data.Dataset):
 
     def __getitem__(self, item: int) -> Batch:
         step = self.first + item
-        counts = (1, 2) if step < 0.12 * self.steps else (1, 2, 3, 4)
+        counts = (1,) if step < SINGLES * self.steps else (1, 2, 3, 4)
         scenes = [sample_scene(DATA_SEED, "train", step * self.size + i, counts) for i in range(self.size)]
         rng = np.random.default_rng([DATA_SEED, 10, step])
         views: list[list[Caption]] = [[] for _ in range(VIEWS)]
@@ -192,7 +222,7 @@ def train(args: argparse.Namespace) -> None:
     for step, batch in enumerate(loader, first):
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, args.steps, args.rate)
-        pixels, _ = paint(batch.scenes, SIDE, device)
+        pixels, _ = paint(batch.scenes, SIDE, device, clutter=step >= CLEAN * args.steps)
         with torch.autocast(device.type, torch.bfloat16):
             images = vision((pixels - mean) / spread).pooler_output
             texts = model.get_text_features(batch.ids.to(device), batch.mask.to(device)).pooler_output
@@ -274,9 +304,9 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("train")
     command.add_argument("--out", type=Path, required=True)
-    command.add_argument("--steps", type=int, default=9000)
-    command.add_argument("--batch", type=int, default=128)
-    command.add_argument("--rate", type=float, default=1.2e-3)
+    command.add_argument("--steps", type=int, default=12000)
+    command.add_argument("--batch", type=int, default=64)
+    command.add_argument("--rate", type=float, default=1e-3)
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--check", type=int, default=500)
     command.add_argument("--workers", type=int, default=1)

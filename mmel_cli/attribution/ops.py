@@ -13,7 +13,7 @@ def query_row(tokens: Tokens, tower: Tower) -> Float[Tensor, "pairs width"]:
     return tokens[torch.arange(len(tokens), device=tokens.device), tower.query]
 
 
-def minmax(values: TokenRow, keys: Bool[Tensor, "pairs tokens"]) -> TokenRow:
+def minmax(values: Float[Tensor, "*rows tokens"], keys: Bool[Tensor, "*rows tokens"]) -> Float[Tensor, "*rows tokens"]:
     """Scale each row to 0..1 over its `keys`, zero elsewhere; a constant row (or a single key) becomes one."""
     low = values.masked_fill(~keys, torch.inf).amin(-1, keepdim=True)
     high = values.masked_fill(~keys, -torch.inf).amax(-1, keepdim=True)

@@ -84,11 +84,11 @@ def load_weights(path: Path, target: Target, scales: tuple[int, ...]) -> HsrmWei
     _match(path, "model", metadata["model_sha256"], target.model_sha256, f"{metadata['model']} / {target.model}")
     _match(path, "layers", json.loads(metadata["layers"]), list(target.layers))
     _match(path, "scales", json.loads(metadata["scales"]), list(scales))
-    weights = HsrmWeights(scales, *(tensors[name].float() for name in _TENSORS))
-    shapes = {name: tuple(value.shape) for name, value in vars(untrained(len(target.layers), scales)).items() if name != "scales"}
-    if any(tuple(getattr(weights, name).shape) != shape or not getattr(weights, name).isfinite().all() for name, shape in shapes.items()):
-        raise UsageError(f"{path}: tensors have wrong shapes or are not finite; train the weights again")
-    return weights
+    expected = untrained(len(target.layers), scales)
+    for name in _TENSORS:
+        if tensors[name].shape != getattr(expected, name).shape or not tensors[name].isfinite().all():
+            raise UsageError(f"{path}: tensor {name} has a wrong shape or is not finite; train the weights again")
+    return HsrmWeights(scales, *(tensors[name].float() for name in _TENSORS))
 
 
 def _match(path: Path, what: str, have: object, want: object, names: str = "") -> None:

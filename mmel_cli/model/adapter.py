@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from PIL.Image import Image
@@ -62,6 +62,7 @@ class Words:
     truncated: Bool[Tensor, "captions"]
 
 
+@runtime_checkable
 class Adapter(Protocol):
     """A model that can be explained."""
 

@@ -156,7 +156,12 @@ class HfClip:
         """See adapter.Adapter."""
         rows, columns = torch.tensor(pairs, device=self._model.device).T
         encoded = self._encode(images, words, request)
-        score, to_image, to_text = cosine(encoded.image_embeds[rows], encoded.text_embeds[columns])
+        image_embeds, text_embeds = encoded.image_embeds[rows], encoded.text_embeds[columns]
+        score, to_image, to_text = cosine(image_embeds, text_embeds)
+        if request.one_head:  # each modified tower is explained against the other as the model runs it
+            true_image, true_text = self._embed(images, words)
+            score, to_image, _ = cosine(image_embeds, true_text[columns])
+            _, _, to_text = cosine(true_image[rows], text_embeds)
         scale = _GRADIENT_SCALE.get(self._model.dtype, 1.0)
         w_image = pull_back(encoded.image_embeds, encoded.vision.o, rows, to_image * scale)
         w_text = pull_back_batched(encoded.text_embeds, encoded.text.o, columns, to_text * scale)
@@ -169,22 +174,29 @@ class HfClip:
             alignment=self._alignment(encoded, rows, columns) if request.alignment else None,
         )
 
+    @torch.no_grad()
+    def _embed(self, images: list[Pixels], words: Words) -> tuple[Tensor, Tensor]:
+        """Embeddings of the unmodified model."""
+        return self._forward(torch.stack([image.values for image in images]), words)
+
+    def _forward(self, pixels: Tensor, words: Words) -> tuple[Tensor, Tensor]:
+        model, device = self._model, self._model.device
+        image_embeds = model.get_image_features(pixel_values=pixels.to(device, model.dtype)).pooler_output
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot be differentiated in a batch
+            ids, mask = words.ids.to(device), words.mask.to(device)
+            return image_embeds, model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
+
     def _encode(self, images: list[Pixels], words: Words, request: CaptureRequest) -> _Encoded:
         """One forward of each tower with the explained layers recorded."""
-        model, device = self._model, self._model.device
+        model = self._model
         vision = [model.vision_model.encoder.layers[n - 1] for n in request.layers]
         text = [model.text_model.encoder.layers[n - 1] for n in request.text_layers]
-        pixels = torch.stack([image.values for image in images]).to(device, model.dtype)
         with ExitStack() as stack:
             if request.one_head:
                 stack.enter_context(one_head([*vision, *text]))
             seen = stack.enter_context(record(vision, outputs=request.hidden or request.alignment))
             read = stack.enter_context(record(text))
-            image_embeds = model.get_image_features(pixel_values=pixels).pooler_output
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels cannot be differentiated in a batch
-            text_embeds = model.get_text_features(
-                input_ids=words.ids.to(device), attention_mask=words.mask.to(device)
-            ).pooler_output
+            image_embeds, text_embeds = self._forward(torch.stack([image.values for image in images]), words)
         return _Encoded(seen, read, image_embeds, text_embeds)
 
     def _image_tower(

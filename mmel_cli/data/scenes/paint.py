@@ -22,13 +22,16 @@ _RGB = {
 _UNDER = STROKES - 2  # the last two strokes run over the objects
 
 
-def paint(scenes: list[Scene], side: int, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:
+def paint(
+    scenes: list[Scene], side: int, device: str | torch.device = "cpu", *, clutter: bool = True
+) -> tuple[Tensor, Tensor]:
     """Paint scenes.
 
     Args:
         scenes: B scenes.
         side: image height and width in pixels.
         device: where to compute; on one device the result depends on the scenes alone.
+        clutter: False leaves out strokes and noise and evens the background (the first lessons of a training run).
 
     Returns:
         images (B, 3, side, side) float32 in 0..1, and masks (B, MAX_OBJECTS, side, side) bool of the visible part of
@@ -38,16 +41,18 @@ def paint(scenes: list[Scene], side: int, device: str | torch.device = "cpu") ->
     axis = (torch.arange(side, device=device, dtype=torch.float32) + 0.5) / side
     image = _background(random, side, axis, device)
     strokes = _strokes(random, device)
-    for k in range(_UNDER):
+    if not clutter:
+        image = image.mean((2, 3), keepdim=True).expand_as(image).clone()
+    for k in range(_UNDER if clutter else 0):
         _draw_stroke(image, strokes[:, k], axis)
     visible, shade, colour = _objects(scenes, random, axis, device)
     for slot in range(MAX_OBJECTS):
         alpha = visible[:, slot, None].clone()
         image.lerp_(shade[:, slot, None] * colour[:, slot, :, None, None], alpha)
         visible[:, :slot] *= 1 - alpha
-    for k in range(_UNDER, STROKES):
+    for k in range(_UNDER, STROKES if clutter else 0):
         visible *= 1 - _draw_stroke(image, strokes[:, k], axis)
-    return _expose(image, random, axis, device), visible > 0.5
+    return (_expose(image, random, axis, device) if clutter else image.clamp_(0, 1)), visible > 0.5
 
 
 def _stack(rows: list[np.ndarray], device: str | torch.device) -> Tensor:

@@ -18,7 +18,7 @@ SPLITS = ("train", "validation", "test")
 HELD_OUT = frozenset((shape, COLOURS[(3 * i + 1) % len(COLOURS)]) for i, shape in enumerate(SHAPES))
 
 # Centre-to-edge radius as a fraction of the image side; the gap between the two keeps the words meaningful.
-RADII = {"small": (0.085, 0.110), "large": (0.150, 0.190)}
+RADII = {"small": (0.100, 0.125), "large": (0.165, 0.205)}
 MAX_OBJECTS = 4
 STROKES = 9
 

@@ -1,0 +1,48 @@
+"""The `mmel` command: its subcommands, and how errors become one line and an exit code."""
+
+import sys
+
+import typer
+
+from mmel_cli import __version__
+from mmel_cli.cli import archives, explain, methods, scenes
+from mmel_cli.cli.console import error
+from mmel_cli.errors import EXIT_INTERRUPTED, MmelError
+
+app = typer.Typer(
+    name="mmel",
+    help="Explain, in batch, why a CLIP-like model finds an image and a caption alike.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.command("explain")(explain.explain)
+app.command("verify")(archives.verify)
+app.command("merge")(archives.merge)
+app.command("scenes")(scenes.scenes)
+app.command("methods")(methods.methods)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback form
+    if value:
+        typer.echo(f"mmel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),  # noqa: FBT001, FBT003, ARG001
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; an MmelError ends it with one line on stderr and its exit code."""
+    try:
+        app()
+    except MmelError as problem:
+        error(str(problem))
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        error("interrupted; run the same command again to go on")
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,125 @@
+"""What people see: messages and progress on stderr, results on stdout. No text is ever parsed as markup."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+PLAIN_SECONDS = 5.0
+
+
+class Reporter(Protocol):
+    """Receives what a run tells while it goes on."""
+
+    def message(self, text: str) -> None: ...  # noqa: D102
+    def total(self, count: int) -> None: ...  # noqa: D102
+    def progress(self, done: int, failed: int) -> None: ...  # noqa: D102
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(_clean(text))
+
+
+def error(text: str) -> None:
+    """One error line on stderr."""
+    say(f"Error: {text}")
+
+
+def result(text: str) -> None:
+    """A line on stdout."""
+    Console(markup=False, highlight=False, soft_wrap=True).print(_clean(text))
+
+
+def document(value: dict[str, Any]) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def reporter() -> Iterator[Reporter]:
+    """A progress bar with rate and ETA on a terminal, else a plain line every few seconds."""
+    console = Console(stderr=True, markup=False, highlight=False)
+    if not console.is_terminal:
+        lines = _Lines()
+        yield lines
+        lines.close()
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, _Rate(), TimeRemainingColumn(), console=console) as progress:
+        yield _Bar(progress)
+
+
+class _Rate(ProgressColumn):
+    """Pairs per second and failures so far."""
+
+    def render(self, task: Task) -> Text:
+        failed = task.fields["failed"]
+        return Text(f"{task.finished_speed or task.speed or 0:.1f} pairs/s" + (f", {failed} failed" if failed else ""))
+
+
+class _Bar:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("Explaining", total=None, failed=0)
+        self._failed = 0
+
+    def message(self, text: str) -> None:
+        self._progress.console.print(Text(_clean(text)))
+
+    def total(self, count: int) -> None:
+        self._progress.update(self._task, total=count)
+
+    def progress(self, done: int, failed: int) -> None:
+        self._failed += failed
+        self._progress.update(self._task, advance=done + failed, failed=self._failed)
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._started = self._last = time.monotonic()
+        self._done = self._failed = 0
+        self._total: int | None = None
+
+    def message(self, text: str) -> None:
+        say(text)
+
+    def total(self, count: int) -> None:
+        self._total = count
+
+    def progress(self, done: int, failed: int) -> None:
+        self._done += done
+        self._failed += failed
+        if time.monotonic() - self._last >= PLAIN_SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        """Print where the run stands."""
+        self._last = time.monotonic()
+        seen = self._done + self._failed
+        if not seen:
+            return
+        rate = seen / max(self._last - self._started, 1e-9)
+        left = f", {(self._total - seen) / rate:.0f} s left" if self._total is not None else ""
+        total = f"/{self._total}" if self._total is not None else ""
+        say(f"{seen}{total} pairs, {self._failed} failed, {rate:.1f} pairs/s{left}")
+
+
+def _clean(text: str) -> str:
+    """Without control characters: ids and captions may carry terminal escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,0 +1,84 @@
+"""mmel explain."""
+
+import signal
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmel_cli.cli import console, options
+from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED, UsageError
+
+
+def explain(  # noqa: PLR0913 - one parameter an option
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A folder of image-caption pairs, or one image.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The run folder; the same command goes on there.")] = None,
+    caption: Annotated[str | None, typer.Option("--caption", help="The caption, when INPUT is one image.")] = None,
+    caption_column: Annotated[
+        str | None, typer.Option("--caption-column", help="Caption column. [default: text, caption, prompt, title]")
+    ] = None,
+    config: options.ConfigFile = None,
+    model: options.Model = None,
+    method: options.MethodName = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="Learned weights of mmel (safetensors).")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Pairs a batch. [default: 16]")] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Threads that decode images and draw heatmaps. [default: 4]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first N entries of INPUT.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in the folder.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read INPUT and check settings, explain nothing.")] = False,
+    json: options.Json = False,
+    settings: options.Set = None,
+) -> None:
+    """Explain image-caption pairs: heatmaps, an HDF5 archive of raw per-layer maps, and a gallery.
+
+    Exit codes: 0 all done, 1 failed, 2 usage, 3 done but some pairs failed (see failures.jsonl), 130 interrupted,
+    143 terminated; after the last two the same command goes on.
+    """
+    from mmel_cli.config import load_config  # noqa: PLC0415 - torch loads only when a command runs
+    from mmel_cli.pipelines import explain as pipeline  # noqa: PLC0415
+
+    given = {"model": model, "method.name": method, "method.weights": weights and str(weights), "device": device}
+    given |= {"dtype": dtype, "batch_size": batch_size, "workers": workers, "limit": limit}
+    given |= {"input.caption": caption, "input.caption_column": caption_column}
+    resolved = load_config(config, settings or (), given)
+    if dry_run:
+        _show_plan(pipeline.plan(source, resolved), json=json)
+        return
+    if out is None:
+        raise UsageError("--out is missing: give the run folder, for example --out runs/first")
+    with console.reporter() as report:
+        events = pipeline.Events(report.message, report.total, report.progress)
+        summary, stopped = pipeline.explain(source, out, resolved, overwrite=overwrite, events=events)
+    _show_summary(summary, json=json)
+    if stopped is not None:
+        console.say("Stopped: what is finished is saved; run the same command again to go on")
+        raise typer.Exit(EXIT_TERMINATED if stopped == signal.SIGTERM else EXIT_INTERRUPTED)
+    if summary.failed:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def _show_plan(plan, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
+    if json:
+        console.document(asdict(plan))
+        return
+    console.result(f"Input: {plan.layout}")
+    console.result(f"{plan.pairs} pairs, {plan.failures} unusable entries, {plan.without_caption} without a caption")
+
+
+def _show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
+    if json:
+        console.document(summary.plain())
+        return
+    stages = ", ".join(f"{count} {stage}" for stage, count in sorted(summary.failed_by_stage.items()))
+    failed = f", {summary.failed} failed ({stages}; see failures.jsonl)" if summary.failed else ""
+    console.result(f"{summary.done} records{failed}, {summary.seconds:.1f} s")
+    if summary.without_caption:
+        console.result(f"{summary.without_caption} images had no caption")
+    if summary.truncated_captions:
+        console.result(f"{summary.truncated_captions} captions were longer than the model reads and were cut")
+    console.result(f"Report: {summary.report}")

@@ -1,0 +1,247 @@
+"""The configuration of a run: defaults, a YAML file, --set and options merged in that order, then validated once.
+
+The settings of each part live with the part (image limits, archive, heatmap, method parameters); this module composes
+them, refuses what it does not know, and says where the mistake is.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_serializer, field_validator
+from pydantic.dataclasses import dataclass as validated
+
+from mmel_cli.archive import ArchiveOptions
+from mmel_cli.attribution import METHODS, find_method
+from mmel_cli.attribution.base import LayerParams
+from mmel_cli.data.images import ImageLimits
+from mmel_cli.errors import UsageError
+from mmel_cli.model.preprocess import GEOMETRIES
+from mmel_cli.render import HeatmapOptions
+
+_STRICT = ConfigDict(extra="forbid")
+_NOT_IDENTITY = ("batch_size", "workers", "limit")
+"""Settings that change neither numbers nor pictures: another value may go on in the same folder."""
+
+DEFAULT_MODEL = "openai/clip-vit-base-patch16"
+
+
+def _strict(part: type) -> type:
+    """A stdlib dataclass, validated and with unknown fields forbidden."""
+    return cast("type", validated(part, config=_STRICT))
+
+
+_Image = _strict(ImageLimits)
+_Archive = _strict(ArchiveOptions)
+_Heatmap = _strict(HeatmapOptions)
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputConfig(Section):
+    """How captions are found."""
+
+    caption: str | None = None  # for a single image
+    caption_column: str | None = None  # of metadata tables
+
+
+class ImageConfig(Section):
+    """How images are decoded and laid under the patch grid."""
+
+    geometry: str = "native"
+    limits: _Image = _Image()  # type: ignore[valid-type]
+
+    @field_validator("geometry")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in GEOMETRIES:
+            raise ValueError(f"is not one of {', '.join(GEOMETRIES)}")
+        return value
+
+
+class MethodConfig(Section):
+    """A method by name, and its own parameters."""
+
+    name: str
+    params: LayerParams
+
+    def plain(self) -> dict[str, Any]:
+        """Name and parameters in one flat group, as they are written in YAML."""
+        return {"name": self.name} | cast("dict[str, Any]", _jsonable(dataclasses.asdict(self.params)))
+
+
+class RunConfig(Section):
+    """Everything that `mmel explain` can be told."""
+
+    model: str = DEFAULT_MODEL
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = Field(16, ge=1)
+    workers: int = Field(4, ge=1, le=256)
+    limit: int | None = Field(None, ge=1)
+    heatmaps: bool = True
+    input: InputConfig = InputConfig()
+    image: ImageConfig = ImageConfig()
+    method: MethodConfig = Field(default={"name": "mmel"}, validate_default=True)  # type: ignore[assignment]
+    archive: _Archive = _Archive()  # type: ignore[valid-type]
+    heatmap: _Heatmap = _Heatmap()  # type: ignore[valid-type]
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            raise ValueError(f"needs a name: one of {', '.join(METHODS)}")  # noqa: TRY004 - pydantic collects ValueError
+        params = _strict(find_method(value["name"]).params)
+        given = {name: _tuples(item) for name, item in value.items() if name != "name"}
+        return MethodConfig.model_construct(name=value["name"], params=TypeAdapter(params).validate_python(given))
+
+    @field_serializer("method")
+    def _flat(self, value: MethodConfig) -> dict[str, Any]:
+        return value.plain()
+
+    def plain(self) -> dict[str, Any]:
+        """The resolved configuration as plain values, ready for YAML and JSON."""
+        return cast("dict[str, Any]", _jsonable(self.model_dump(mode="python")))
+
+    def identity(self) -> dict[str, Any]:
+        """What must agree for a run to go on in the same folder."""
+        return {name: value for name, value in self.plain().items() if name not in _NOT_IDENTITY}
+
+
+def load_config(
+    file: Path | None = None, settings: Sequence[str] = (), options: dict[str, Any] | None = None
+) -> RunConfig:
+    """Merge defaults, a YAML file, "a.b=value" settings and options (dotted keys, None means not given).
+
+    Raises:
+        UsageError: for an unreadable file, unknown or duplicate keys, wrong types; it names the key and where it is.
+    """
+    options = {key: value for key, value in (options or {}).items() if value is not None}
+    tree, node = _read_yaml(file) if file else ({}, None)
+    method = options.get("method.name")
+    if isinstance(tree.get("method"), dict) and method not in (None, tree["method"].get("name")):
+        tree["method"] = {}  # parameters of another method do not apply
+    tree.setdefault("method", {}) is None or isinstance(tree["method"], dict) and tree["method"].setdefault("name", "mmel")
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {setting}: write key=value, for example --set method.layers=last")
+        _put(tree, key, _parse(text, f"--set {setting}"))
+    for key, value in options.items():
+        _put(tree, key, value)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(_explain(error, file, node)) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise UsageError(f"{self.name}, line {key_node.start_mark.line + 1}: key {key!r} is given twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(file: Path) -> tuple[dict[str, Any], yaml.Node | None]:
+    """The values, and the node tree that knows the lines."""
+    try:
+        text = file.read_text("utf-8-sig")
+        loader = _Loader(text)
+        loader.name = str(file)
+        node = loader.get_single_node()
+        tree = loader.construct_document(node) if node else {}
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror}); give a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        where = f", line {line + 1}" if line is not None else ""
+        raise UsageError(f"{file}{where}: is not YAML ({getattr(error, 'problem', None) or error})") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"{file}: must hold keys and values at the top, as in configs/default.yaml")
+    return tree, node
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{where}: the value is not YAML; quote it") from error
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(tree.setdefault(parent, {}), dict):
+            raise UsageError(f"{key}: {parent} is a single value, not a group of settings")
+        tree = tree[parent]
+    tree[last] = value
+
+
+def _explain(error: ValidationError, file: Path | None, node: yaml.Node | None) -> str:
+    """One line for the first mistakes: where, what, and the nearest key that exists."""
+    lines = []
+    for problem in error.errors()[:3]:
+        path = [str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tagged-", "tuple["))]
+        path = [part for part in path if part not in ("str", "int", "none", "constrained-int")]
+        key = ".".join(path)
+        line = _line_of(node, path)
+        where = f"{file}, line {line}: {key}" if line else key
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            near = difflib.get_close_matches(path[-1], _keys(path[:-1]), 1)
+            message = "no such setting" + (f"; did you mean {near[0]}?" if near else "; see configs/default.yaml")
+        lines.append(f"{where}: {message}")
+    return "; ".join(dict.fromkeys(lines))
+
+
+def _keys(parents: list[str]) -> list[str]:
+    """The settings of a group, for the hint."""
+    if parents == ["method"]:
+        return sorted({f.name for method in METHODS.values() for f in dataclasses.fields(method.params)} | {"name"})
+    tree: Any = RunConfig().plain()
+    for parent in parents:
+        tree = tree.get(parent, {}) if isinstance(tree, dict) else {}
+    return list(tree) if isinstance(tree, dict) else []
+
+
+def _line_of(node: yaml.Node | None, path: list[str]) -> int | None:
+    """The line (from 1) where the YAML gives `path`, or None if it does not."""
+    line = None
+    for part in path:
+        if not isinstance(node, yaml.MappingNode):
+            return line
+        for key_node, value_node in node.value:
+            if key_node.value == part:
+                line, node = key_node.start_mark.line + 1, value_node
+                break
+        else:
+            return None
+    return line
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _jsonable(value: Any) -> Any:
+    """Dataclasses, tuples and paths to plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

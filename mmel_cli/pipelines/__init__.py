@@ -1,0 +1,1 @@
+"""The only wiring: sources, model, method, archive and pictures put together."""

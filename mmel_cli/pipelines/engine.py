@@ -1,0 +1,131 @@
+"""One batch of pairs through the model and a method: samples in, explanations and failures out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmel_cli.attribution import Method, Target, resolve_layers
+from mmel_cli.attribution.base import LayerParams
+from mmel_cli.model import Adapter, CaptureRequest, Words
+from mmel_cli.pipelines.batches import Batch
+from mmel_cli.tensors import Attribution, Capture
+from mmel_cli.types import Explanation, Failure
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A model, a method ready to explain it, and what it asks of the model."""
+
+    model: Adapter
+    method: Method
+    params: LayerParams
+    request: CaptureRequest
+    state: Any
+
+    @classmethod
+    def build(cls, model: Adapter, method: Method, params: LayerParams) -> "Engine":
+        """Resolve the layers and prepare the method (may raise UsageError)."""
+        layers = resolve_layers(params.layers, model.spec.layers)
+        request = CaptureRequest(
+            layers=layers,
+            text_layers=resolve_layers(params.text_layers, model.spec.text_layers, "text_layers"),
+            hidden="hidden" in method.needs,
+            alignment="alignment" in method.needs,
+            one_head=method.one_head(params),
+        )
+        target = Target(model.spec.name, model.spec.sha256, layers)
+        return cls(model, method, params, request, method.prepare(params, target))
+
+    def explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
+        """Explain a batch; on a GPU that is out of memory, in halves.
+
+        Pairs that share an image or a caption share its forward. A map that is not finite is a Failure.
+        """
+        if not batch.samples:
+            return [], []
+        try:
+            return self._explain(batch)
+        except torch.OutOfMemoryError:
+            if len(batch.samples) == 1:
+                raise
+        torch.cuda.empty_cache()
+        half = len(batch.samples) // 2
+        first = self.explain(Batch(batch.samples[:half], batch.images))
+        second = self.explain(Batch(batch.samples[half:], batch.images))
+        return first[0] + second[0], first[1] + second[1]
+
+    def _explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
+        paths = {path: i for i, path in enumerate(dict.fromkeys(s.path for s in batch.samples))}
+        captions = {text: i for i, text in enumerate(dict.fromkeys(s.caption for s in batch.samples))}
+        words = self.model.tokenize(list(captions))
+        pairs = [(paths[sample.path], captions[sample.caption]) for sample in batch.samples]
+        capture = self.model.capture([batch.images[path].pixels for path in paths], words, pairs, self.request)
+        maps = _Maps.of(self.method.explain(capture, self.params, self.state), capture)
+        explanations, failures = [], []
+        for number, (sample, (_, column)) in enumerate(zip(batch.samples, pairs, strict=True)):
+            decoded = batch.images[sample.path]
+            explanation = Explanation(
+                id=sample.id,
+                image=sample.image,
+                caption=sample.caption,
+                image_size=(decoded.image.height, decoded.image.width),
+                box=decoded.pixels.box,
+                **maps.record(number),
+                **_caption_side(words, column, maps.tokens[number]),
+            )
+            if _finite(explanation):
+                explanations.append(explanation)
+            else:
+                failures.append(Failure(sample.id, "model", "map is not finite; try --dtype float32"))
+        return explanations, failures
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """An attribution on the CPU as numpy, copied once a batch."""
+
+    score: np.ndarray
+    map: np.ndarray
+    tokens: np.ndarray
+    layers: dict[str, np.ndarray]
+    shared: dict[int, np.ndarray]
+
+    @classmethod
+    def of(cls, attribution: Attribution, capture: Capture) -> "_Maps":
+        return cls(
+            score=_numpy(capture.score),
+            map=_numpy(attribution.map),
+            tokens=_numpy(attribution.tokens),
+            layers={kind: _numpy(value) for kind, value in attribution.layers.items()},
+            shared={scale: _numpy(value) for scale, value in attribution.shared.items()},
+        )
+
+    def record(self, number: int) -> dict[str, Any]:
+        """The fields of an Explanation that come from the method."""
+        return {
+            "score": float(self.score[number]),
+            "map": self.map[number],
+            "layers": {kind: value[number] for kind, value in self.layers.items()},
+            "shared": {scale: value[number] for scale, value in self.shared.items()},
+        }
+
+
+def _caption_side(words: Words, column: int, values: np.ndarray) -> dict[str, Any]:
+    tokens = words.tokens[column]
+    return {
+        "tokens": tokens,
+        "token_map": values[1 : 1 + len(tokens)],
+        "truncated": bool(words.truncated[column]),
+    }
+
+
+def _finite(explanation: Explanation) -> bool:
+    arrays = [explanation.map, explanation.token_map, *explanation.layers.values(), *explanation.shared.values()]
+    return bool(np.isfinite(explanation.score)) and all(bool(np.isfinite(array).all()) for array in arrays)
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to("cpu", torch.float32).numpy()

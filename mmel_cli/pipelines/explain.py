@@ -1,0 +1,273 @@
+"""`mmel explain`: stream pairs, explain them in batches, write heatmaps and archive shards, resume where it stopped."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mmel_cli import __version__
+from mmel_cli.archive import ShardWriter, committed_ids, fingerprint, lock
+from mmel_cli.attribution import find_method
+from mmel_cli.config import RunConfig
+from mmel_cli.data import Source, open_source
+from mmel_cli.errors import UsageError
+from mmel_cli.model import Adapter, load_model
+from mmel_cli.pipelines import folder
+from mmel_cli.pipelines.batches import Batch, Loader
+from mmel_cli.pipelines.engine import Engine
+from mmel_cli.pipelines.pictures import Painter
+from mmel_cli.types import Explanation, Failure, RunInfo, Sample
+
+
+@dataclass(frozen=True)
+class Events:
+    """What a caller may want to know while a run goes on; every callback may be left out."""
+
+    message: Callable[[str], None] = lambda _text: None
+    total: Callable[[int], None] = lambda _count: None
+    progress: Callable[[int, int], None] = lambda _done, _failed: None  # since the last call
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What --dry-run says."""
+
+    layout: str
+    pairs: int
+    failures: int
+    without_caption: int
+    config: dict[str, Any]
+
+
+class Stop:
+    """Set by SIGINT or SIGTERM: finish the batch, commit, and say how to go on."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Catch both signals (in the main thread; a second one acts at once)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _set(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.signal = number
+
+
+def plan(source_path: Path, config: RunConfig) -> Plan:
+    """Read the whole input without decoding an image or loading the model."""
+    source = _open(source_path, config)
+    pairs = failures = captionless = 0
+    for entry in _entries(source, config):
+        if isinstance(entry, Failure):
+            failures += 1
+            captionless += entry.error.startswith("no caption")
+        else:
+            pairs += 1
+    return Plan(source.layout, pairs, failures, captionless, config.plain())
+
+
+def explain(
+    source_path: Path, out: Path, config: RunConfig, *, overwrite: bool = False, events: Events | None = None
+) -> tuple[folder.Summary, int | None]:
+    """Explain every pair of `source_path` into the run folder `out`.
+
+    Returns:
+        The summary, and the signal that ended the run early (None if it is complete).
+
+    Raises:
+        UsageError: wrong input, configuration, or a folder that holds another run.
+        ModelError, ArchiveError: see errors.py.
+    """
+    events, stop = events or Events(), Stop()
+    started = time.monotonic()
+    source = _open(source_path, config)
+    events.message(f"Input: {source.layout}")
+    with ExitStack() as stack:
+        folder.prepare(out, overwrite=False)
+        stack.enter_context(lock(out))
+        folder.prepare(out, overwrite=overwrite)
+        stack.enter_context(stop.watch())
+        identity = config.identity() | {"source": str(source_path.resolve())}
+        done, damaged = committed_ids(out / folder.ARCHIVE, fingerprint(identity))
+        warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
+        model = load_model(config.model, config.device, config.dtype)
+        engine = Engine.build(model, find_method(config.method.name), config.method.params)
+        info = _info(model, engine, config, identity)
+        _check_model(out, info)
+        folder.write_run(out, _run_content(info, config, source_path, source))
+        warnings += _scale_warnings(config, info)
+        for warning in warnings:
+            events.message(f"Warning: {warning}")
+        if len(done):
+            events.message(f"Going on: {len(done)} records are done")
+        log = stack.enter_context(folder.FailureLog(out))
+        run = _Run(out, config, engine, info, log, events, stop)
+        tally = run.go(source, done)
+    summary = folder.Summary(
+        out=str(out),
+        layout=source.layout,
+        model=info.model,
+        method=info.method,
+        done=len(done) + tally.explained,
+        failed=log.stages.total(),
+        failed_by_stage=dict(log.stages),
+        without_caption=log.without_caption,
+        truncated_captions=tally.truncated,
+        resumed=len(done),
+        seconds=round(time.monotonic() - started, 3),
+        complete=stop.signal is None,
+        report=str(out / folder.REPORT),
+        warnings=warnings,
+    )
+    folder.write_gallery(out, info, summary)
+    folder.write_summary(out, summary)
+    return summary, stop.signal
+
+
+@dataclass
+class _Tally:
+    explained: int = 0
+    truncated: int = 0
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The loop: explain batch k while threads decode k+1 and draw k-1; add a batch once its pictures are on disk."""
+
+    out: Path
+    config: RunConfig
+    engine: Engine
+    info: RunInfo
+    log: folder.FailureLog
+    events: Events
+    stop: Stop
+
+    def go(self, source: Source, done: Any) -> _Tally:
+        config, tally = self.config, _Tally()
+        with ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(config.workers))
+            writer = stack.enter_context(ShardWriter(self.out / folder.ARCHIVE, self.info, config.archive))
+            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            counter = threading.Thread(target=self._count, args=(source,), daemon=True)
+            counter.start()
+            painter = Painter(self.out, config.heatmap, pool) if config.heatmaps else None
+            preprocess = partial(self.engine.model.preprocess, geometry=config.image.geometry)
+            loader = Loader(config.batch_size, pool, config.image.limits, preprocess)
+            pending: tuple[list[Explanation], list[Future[None]]] = ([], [])
+            for batch in loader.batches(_entries(source, config), done):
+                explanations, failures = self.engine.explain(batch)
+                drawn = painter.start(explanations, batch) if painter else []
+                self._keep(writer, pending, tally)
+                pending = (explanations, drawn)
+                self.log.add([*batch.failures, *failures])
+                self.events.progress(len(explanations) + batch.skipped, len(batch.failures) + len(failures))
+                if self.stop.signal is not None:
+                    break
+            self._keep(writer, pending, tally)
+        return tally
+
+    def _keep(self, writer: ShardWriter, pending: tuple[list[Explanation], list[Future[None]]], tally: _Tally) -> None:
+        """Wait for a batch's pictures, then give its records to the archive."""
+        explanations, drawn = pending
+        for future in drawn:
+            future.result()
+        for explanation in explanations:
+            writer.add(explanation)
+            tally.truncated += explanation.truncated
+        tally.explained += len(explanations)
+
+    def _count(self, source: Source) -> None:
+        """Tell the total once it is known; a second pass over the names, for the ETA only."""
+        count = 0
+        for _ in _entries(source, self.config):
+            count += 1
+            if self.stop.signal is not None:
+                return
+        self.events.total(count)
+
+
+def _open(path: Path, config: RunConfig) -> Source:
+    return open_source(path, caption=config.input.caption, caption_column=config.input.caption_column)
+
+
+def _entries(source: Source, config: RunConfig) -> Iterator[Sample | Failure]:
+    return islice(iter(source), config.limit)
+
+
+def _info(model: Adapter, engine: Engine, config: RunConfig, identity: dict[str, Any]) -> RunInfo:
+    spec = model.spec
+    return RunInfo(
+        model=spec.name,
+        model_sha256=spec.sha256,
+        method=config.method.name,
+        layers=engine.request.layers,
+        grid=spec.grid,
+        patch=spec.patch,
+        image_size=spec.image_size,
+        geometry=config.image.geometry,
+        max_tokens=spec.max_tokens,
+        device=spec.device,
+        dtype=spec.dtype,
+        config=config.plain(),
+        config_sha256=fingerprint(identity),
+        versions={"mmel": __version__, "torch": version("torch"), "transformers": version("transformers")},
+    )
+
+
+def _check_model(out: Path, info: RunInfo) -> None:
+    """Refuse to go on with other weights under the same name."""
+    from mmel_cli.archive import load_archive  # noqa: PLC0415
+
+    if any((out / folder.ARCHIVE).glob("part-*.h5")):
+        with load_archive(out) as archive:
+            before = archive.info.model_sha256
+        if before != info.model_sha256:
+            raise UsageError(
+                f"--out {out}: holds a run of other weights of {info.model} (SHA-256 {before[:12]}, now "
+                f"{info.model_sha256[:12]}); give another folder or --overwrite"
+            )
+
+
+def _scale_warnings(config: RunConfig, info: RunInfo) -> list[str]:
+    """Scales that do not divide the grid are pooled adaptively, and the run says so (METHOD 3)."""
+    scales = getattr(config.method.params, "scales", ())
+    uneven = [r for r in scales if info.grid[0] % r or info.grid[1] % r]
+    return [f"scale {r} does not divide the {info.grid[0]}x{info.grid[1]} grid: pooled adaptively" for r in uneven]
+
+
+def _run_content(info: RunInfo, config: RunConfig, source_path: Path, source: Source) -> dict[str, Any]:
+    return {
+        "config": config.plain(),
+        "config_sha256": info.config_sha256,
+        "input": {"path": str(source_path.resolve()), "layout": source.layout},
+        "model": {
+            "name": info.model,
+            "sha256": info.model_sha256,
+            "device": info.device,
+            "dtype": info.dtype,
+            "grid": list(info.grid),
+            "layers": list(info.layers),
+        },
+        "versions": info.versions,
+    }

@@ -1,0 +1,123 @@
+"""The fused map equals a literal loop over METHOD 3; the weights file is exact and refuses other models."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from oracles import hsrm_loops
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from mmel_cli.attribution import METHODS, Target, hsrm
+from mmel_cli.attribution.mmel import Params
+from mmel_cli.attribution.weights import HsrmWeights, load_weights, save_weights, untrained
+from mmel_cli.errors import UsageError
+from mmel_cli.model import CaptureRequest, load_model
+from mmel_cli.tensors import Capture
+
+TARGET = Target("tiny", "abc", (1, 2, 3, 4))
+
+
+def random_weights(scales, seed=3):
+    g = torch.Generator().manual_seed(seed)
+    shapes = {n: v.shape for n, v in vars(untrained(4, scales)).items() if n != "scales"}
+    return HsrmWeights(scales, **{name: torch.randn(shape, generator=g) for name, shape in shapes.items()})
+
+
+@pytest.fixture(scope="module")
+def capture(tiny) -> Capture:
+    model = load_model(str(tiny), "cpu", "float32")
+    rng = np.random.default_rng(5)
+    pixels = [model.preprocess(Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)), "native") for _ in range(2)]
+    request = CaptureRequest((1, 2, 3, 4), (1, 2, 3), hidden=True, alignment=True)
+    return model.capture(pixels, model.tokenize(["a red dog", "cat"]), [(0, 0), (1, 1)], request)
+
+
+@pytest.mark.parametrize("scales", [(1, 2, 4), (1,), (2, 3)], ids=str)
+def test_fusion_equals_a_literal_loop(capture, scales):
+    """(2, 3) does not divide the 4 x 4 grid, so pooling is adaptive."""
+    weights, params = random_weights(scales), Params(scales=scales, temperature=0.3)
+    found = METHODS["mmel"].explain(capture, params, weights)
+    arrays = {n: v.double().numpy() for n, v in vars(weights).items() if n != "scales"} | {"scales": scales}
+    for p in range(2):
+        raw = {kind: found.layers[kind][p].double().numpy() for kind in found.layers}
+        expected = hsrm_loops.fuse(
+            raw["loosened"],
+            raw["flow"],
+            torch.stack(capture.hidden)[:, p].double().numpy(),
+            raw["alignment"],
+            raw["attention"],
+            raw["lambda"],
+            arrays,
+            0.3,
+        )
+        np.testing.assert_allclose(found.map[p].numpy(), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_archived_channels_are_enough_to_fuse_again(capture):
+    """What the archive holds, fused with other weights, equals explaining with those weights."""
+    params, other = Params(), random_weights((1, 2, 4))
+    first = METHODS["mmel"].explain(capture, params, untrained(4, params.scales))
+    evidence = hsrm.Evidence(
+        first.layers["loosened"],
+        first.layers["flow"],
+        first.layers["alignment"],
+        first.layers["attention"],
+        first.layers["lambda"],
+        first.shared,
+    )
+    assert torch.equal(hsrm.fuse(evidence, other), METHODS["mmel"].explain(capture, params, other).map)
+
+
+def test_fusion_is_differentiable_in_every_weight(capture):
+    """Autograd against central differences in float64, the parameters perturbed one by one."""
+    evidence = hsrm.extract(capture, (1, 2), 0.1)
+    evidence = hsrm.Evidence(
+        **{f.name: getattr(evidence, f.name).double() for f in dataclasses.fields(evidence) if f.name != "shared"},
+        shared={scale: value.double() for scale, value in evidence.shared.items()},
+    )
+    tensors = [v.double().requires_grad_() for n, v in vars(random_weights((1, 2))).items() if n != "scales"]
+    assert torch.autograd.gradcheck(lambda *given: hsrm.fuse(evidence, HsrmWeights((1, 2), *given)), tensors)
+
+
+def test_untrained_defaults_are_those_of_method_5():
+    weights = untrained(6, (1, 2, 4))
+    torch.testing.assert_close(weights.channel_mix()[0], torch.tensor([0.05, 0.025, 0.95, 0.475]))
+    torch.testing.assert_close(weights.scale_blend()[0], torch.tensor([0.8, 0.15, 0.05]))
+    torch.testing.assert_close(weights.layer.softmax(0) * 6, torch.ones(6))
+
+
+def test_weights_survive_their_file_and_serve_only_their_model(tmp_path):
+    weights, path = random_weights((1, 2, 4)), tmp_path / "w.safetensors"
+    save_weights(path, weights, TARGET)
+    again = load_weights(path, TARGET, (1, 2, 4))
+    for name, value in vars(weights).items():
+        assert name == "scales" or torch.equal(value, getattr(again, name))
+    with pytest.raises(UsageError, match="tiny / other"):
+        load_weights(path, Target("other", "def", (1, 2, 3, 4)), (1, 2, 4))
+    with pytest.raises(UsageError, match=r"layers.*\[1, 2, 3, 4\] / \[4\]"):
+        load_weights(path, Target("tiny", "abc", (4,)), (1, 2, 4))
+    with pytest.raises(UsageError, match="scales"):
+        load_weights(path, TARGET, (1, 2))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UsageError, match=r"w\.safetensors"):
+        load_weights(path, TARGET, (1, 2, 4))
+
+
+def test_weights_with_wrong_shapes_or_nan_are_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, random_weights((1, 2, 4)), TARGET)
+    tensors = load_file(path)
+    metadata = {"format": "mmel-weights", "version": "1", "model": "tiny", "model_sha256": "abc"}
+    metadata |= {"layers": "[1, 2, 3, 4]", "scales": "[1, 2, 4]"}
+    for change in ({"gate": tensors["gate"][:2].contiguous()}, {"mix": tensors["mix"] * torch.nan}):
+        save_file(tensors | change, path, metadata)
+        with pytest.raises(UsageError, match="wrong shape or is not finite"):
+            load_weights(path, TARGET, (1, 2, 4))
+
+
+def test_constant_rows_become_one_under_minmax():
+    keys = torch.tensor([[False, True, True], [False, True, False]])
+    values = torch.tensor([[5.0, 2.0, 2.0], [1.0, 7.0, 9.0]])
+    assert torch.equal(hsrm.ops.minmax(values, keys), torch.tensor([[0.0, 1.0, 1.0], [0.0, 1.0, 0.0]]))

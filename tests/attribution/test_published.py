@@ -1,0 +1,80 @@
+"""`heads: single` equals the published Grad-ECLIP, from its formula; `multi` equals it on the model as it runs."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_tiny
+from oracles.clip_forward import Literal, encode_image, encode_text
+from PIL import Image
+from transformers import CLIPModel
+
+from mmel_cli.attribution import METHODS, resolve_layers
+from mmel_cli.attribution.grad_eclip import Params
+from mmel_cli.errors import UsageError
+from mmel_cli.model import CaptureRequest, load_model
+
+
+def published_image_map(raw, pixels, ids, end, *, single):
+    """Equations 6-9 of the paper: ReLU(lambda_i sum_c w_c v_ic), with q and k through the output projection if single."""
+    last = raw.config.vision_config.num_hidden_layers - 1
+    image, layers = encode_image(raw, pixels, one_head=(last,) if single else ())
+    text, _ = encode_text(raw, ids, end)
+    score = torch.cosine_similarity(image, text, dim=0)
+    return eclip(Literal(raw, "vision_model"), layers[last], last, score, 0, slice(1, None), single=single), score
+
+
+def published_token_map(raw, pixels, ids, end, *, single):
+    """The same for EOS, summed over all text layers."""
+    count = raw.config.text_config.num_hidden_layers
+    text, layers = encode_text(raw, ids, end, one_head=range(count) if single else ())
+    image, _ = encode_image(raw, pixels)
+    score = torch.cosine_similarity(image, text, dim=0)
+    tower, keys = Literal(raw, "text_model"), slice(1, end)
+    parts = [eclip(tower, layers[n], n, score, end, keys, single=single, relu=False) for n in range(count)]
+    return sum(parts).clamp_min(0)
+
+
+def eclip(tower, layer, number, score, query, keys, *, single, relu=True):
+    gradient = torch.autograd.grad(score, layer["o"], retain_graph=True)[0][query]
+    q, k = layer["q"][query], layer["k"][keys]
+    if single:
+        q, k = (tower.linear(x, f"encoder.layers.{number}.self_attn.out_proj") for x in (q, k))
+    cosine = torch.tensor([torch.dot(q, row) / (q.norm() * row.norm()) for row in k], dtype=torch.float64)
+    loosened = (cosine - cosine.min()) / (cosine.max() - cosine.min())
+    found = torch.stack([loosened[i] * torch.dot(gradient, row) for i, row in enumerate(layer["v"][keys])])
+    return found.clamp_min(0) if relu else found
+
+
+@pytest.mark.parametrize("heads", ["single", "multi"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_grad_eclip_equals_the_paper(tmp_path, heads, seed):
+    folder = make_tiny(tmp_path / "m", seed=seed, side=48)
+    model, raw = load_model(str(folder), "cpu", "float32"), CLIPModel.from_pretrained(folder).eval()
+    image = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (48, 48, 3), dtype=np.uint8))
+    pixels, words = model.preprocess(image, "native"), model.tokenize(["a red dog on the grass"])
+    request = CaptureRequest((4,), (1, 2, 3), one_head=heads == "single")
+    found = METHODS["grad-eclip"].explain(model.capture([pixels], words, [(0, 0)], request), Params(heads=heads), None)
+    end = int(words.end[0])
+    single = heads == "single"
+    expected, score = published_image_map(raw, pixels.values, words.ids[0], end, single=single)
+    mine = found.map[0].flatten().double()
+    assert expected.max() > 0
+    assert (mine - expected).abs().max() <= 1e-4 * expected.abs().max()
+    tokens = published_token_map(raw, pixels.values, words.ids[0], end, single=single)
+    assert (found.tokens[0, 1:end].double() - tokens).abs().max() <= 1e-4 * tokens.abs().max()
+    capture = model.capture([pixels], words, [(0, 0)], request)
+    assert capture.score[0].item() == pytest.approx(score.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [("all", (1, 2, 3, 4)), ("last", (4,)), (2, (3, 4)), (9, (1, 2, 3, 4)), ((2, -1), (2, 4)), ((-4,), (1,))],
+)
+def test_layers_are_resolved(layers, expected):
+    assert resolve_layers(layers, 4) == expected
+
+
+@pytest.mark.parametrize("layers", ["first", 0, -1, (0,), (5,), (-5,), ()])
+def test_wrong_layers_are_refused_by_name(layers):
+    with pytest.raises(UsageError, match="method.layers"):
+        resolve_layers(layers, 4)

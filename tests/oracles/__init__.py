@@ -1,0 +1,1 @@
+"""Slow, literal re-implementations in float64."""
