@@ -31,7 +31,7 @@ DEFAULT_MODEL = "openai/clip-vit-base-patch16"
 
 def _strict(part: type) -> type:
     """A stdlib dataclass, validated and with unknown fields forbidden."""
-    return cast("type", validated(part, config=_STRICT))
+    return cast("type", validated(part, config=_STRICT, frozen=True))
 
 
 _Image = _strict(ImageLimits)

@@ -109,7 +109,8 @@ def write_gallery(folder: Path, info: RunInfo, summary: Summary) -> Path:
         method=info.method,
         done=summary.done,
         failed=summary.failed,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        pictures=(folder / HEATMAPS).is_dir(),
     )
     failures = read_failures(folder)
     if not summary.done:

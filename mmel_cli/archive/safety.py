@@ -1,0 +1,94 @@
+"""Refuse files that would make a reader open other files or fill the memory, before any data is read."""
+
+from pathlib import Path
+
+import h5py
+
+from mmel_cli.archive.schema import COLUMNS, SCALE, TEXT, TOKENS_TEXT, map_shape, read_info
+from mmel_cli.errors import ArchiveError
+from mmel_cli.types import RunInfo
+
+MAX_RECORD_BYTES = 1 << 30  # one chunk is one record
+MAX_GRID, MAX_LAYERS, MAX_TOKENS = 4096, 4096, 1 << 16
+
+
+def open_safely(path: Path) -> tuple[h5py.File, RunInfo]:
+    """Open an archive file for reading and check all that can be checked without reading data.
+
+    Raises:
+        ArchiveError: naming the file and what is wrong with it.
+    """
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise ArchiveError(f"{path}: is not a readable HDF5 file ({_short(error)}); write it again") from error
+    try:
+        return file, check(file, path)
+    except Exception as error:
+        file.close()
+        if isinstance(error, (KeyError, OSError, RuntimeError, ValueError)) and not isinstance(error, ArchiveError):
+            raise ArchiveError(f"{path}: is damaged ({_short(error)}); write it again") from error
+        raise
+
+
+def check(file: h5py.File, path: Path) -> RunInfo:
+    """Links, storage, shapes and types of every object against the schema."""
+    names = list(_walk(file, "", path))
+    info = read_info(file, str(path))
+    if not (0 < max(info.grid) <= MAX_GRID and min(info.grid) > 0 and 0 < len(info.layers) <= MAX_LAYERS):
+        raise ArchiveError(f"{path}: absurd grid {info.grid} or layer count {len(info.layers)}")
+    if not 0 < info.max_tokens <= MAX_TOKENS:
+        raise ArchiveError(f"{path}: absurd token count {info.max_tokens}")
+    missing = {*COLUMNS, "map", "tokens/map", TOKENS_TEXT} - set(names)
+    if missing:
+        raise ArchiveError(f"{path}: dataset {sorted(missing)[0]} is missing; write the archive again")
+    records = len(file["id"])
+    for name in names:
+        _check_dataset(file[name], name, records, info, path)
+    return info
+
+
+def _walk(group: h5py.Group, prefix: str, path: Path) -> list[str]:
+    """Names of all datasets; only hard links are followed."""
+    names = []
+    for key in group:
+        name = prefix + key
+        if type(group.get(key, getlink=True)) is not h5py.HardLink:
+            raise ArchiveError(f"{path}: {name} is a link to elsewhere; refused")
+        item = group[key]
+        if isinstance(item, h5py.Group):
+            if prefix or key not in ("layers", "tokens"):
+                raise ArchiveError(f"{path}: unknown group {name}; refused")
+            names += _walk(item, f"{name}/", path)
+        else:
+            names.append(name)
+    return names
+
+
+def _check_dataset(item: h5py.Dataset, name: str, records: int, info: RunInfo, path: Path) -> None:
+    if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external or item.chunks is None:
+        raise ArchiveError(f"{path}: {name} keeps its data elsewhere or is no chunked dataset; refused")
+    if name in COLUMNS:
+        shape: tuple[int, ...] | None = COLUMNS[name][1]
+        text = COLUMNS[name][0] is TEXT
+    elif name == TOKENS_TEXT:
+        shape, text = (info.max_tokens,), True
+    else:
+        base = name.removesuffix(SCALE)
+        known = map_shape(base, info)
+        shape, text = (() if base != name and known else known), False
+    if shape is None or item.shape != (records, *shape):
+        raise ArchiveError(f"{path}: {name} has shape {item.shape}, which the format does not allow; refused")
+    if text != (h5py.check_string_dtype(item.dtype) is not None) or not (text or item.dtype.kind in "fiub"):
+        raise ArchiveError(f"{path}: {name} has type {item.dtype}, which the format does not allow; refused")
+    if item.chunks != (1, *shape):
+        raise ArchiveError(f"{path}: {name} is not stored one record a chunk; refused")
+    size = item.dtype.itemsize
+    for length in shape:
+        size *= length
+    if size > MAX_RECORD_BYTES or item.id.get_num_chunks() != records:
+        raise ArchiveError(f"{path}: {name} declares data that it does not hold, or too much of it; refused")
+
+
+def _short(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

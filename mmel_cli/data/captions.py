@@ -1,0 +1,41 @@
+"""What may be a caption."""
+
+from pathlib import Path
+
+from mmel_cli.errors import RecordError
+
+MAX_BYTES = 100_000
+NO_CAPTION = "no caption"
+
+
+def check_caption(value: object, where: str) -> str:
+    """A caption as text, stripped.
+
+    Raises:
+        RecordError: stage "pair"; the message begins with NO_CAPTION if there is none.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise RecordError("pair", f"{NO_CAPTION}: {where} gives none")
+    if not isinstance(value, str):
+        raise RecordError("pair", f"caption in {where} is {type(value).__name__}, not text")
+    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise RecordError("pair", f"caption in {where} holds a NUL or half a surrogate pair, which HDF5 cannot store")
+    if len(value.encode()) > MAX_BYTES:
+        raise RecordError("pair", f"caption in {where} is over {MAX_BYTES} bytes")
+    return value.strip()
+
+
+def first_line(path: Path) -> str:
+    """The first line of a sidecar file, checked as a caption.
+
+    Raises:
+        RecordError: stage "pair".
+    """
+    try:
+        with path.open("rb") as file:
+            line = file.read(MAX_BYTES + 4).split(b"\n", 1)[0]
+        return check_caption(line.decode("utf-8-sig").rstrip("\r"), path.name)
+    except UnicodeDecodeError as error:
+        raise RecordError("pair", f"{path}: caption is not UTF-8; convert the file") from error
+    except OSError as error:
+        raise RecordError("pair", f"{path}: cannot be read ({error.strerror})") from error

@@ -1,0 +1,33 @@
+"""Images with a text file beside them: a.jpg with a.caption or a.txt (img2dataset's `files` layout is this)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmel_cli.data.captions import NO_CAPTION, first_line
+from mmel_cli.data.paths import is_image, record_id, resolve, walk
+from mmel_cli.errors import RecordError
+from mmel_cli.types import Failure, Sample
+
+CAPTION_SUFFIXES = (".caption", ".txt")  # the first that exists
+
+
+def read(root: Path) -> Iterator[Sample | Failure]:
+    """One entry for each image file, in the order of paths."""
+    for name in walk(root):
+        if not is_image(name):
+            continue
+        identity = record_id(name, 0)
+        try:
+            path = resolve(root, name)
+            yield Sample(id=identity, image=name, path=path, caption=_caption(root, name))
+        except RecordError as error:
+            yield Failure(identity, error.stage, str(error))
+
+
+def _caption(root: Path, name: str) -> str:
+    stem = Path(name).with_suffix("")
+    for suffix in CAPTION_SUFFIXES:
+        beside = f"{stem.as_posix()}{suffix}"
+        if (root / beside).exists():
+            return first_line(resolve(root, beside))
+    raise RecordError("pair", f"{NO_CAPTION}: no {stem.name}{' or '.join(CAPTION_SUFFIXES)} beside the image")

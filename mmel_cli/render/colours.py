@@ -1,0 +1,38 @@
+"""Colormap tables and the normalisation of maps for the eye."""
+
+import difflib
+from functools import lru_cache
+
+import matplotlib as mpl
+import numpy as np
+
+
+@lru_cache(maxsize=8)
+def table(name: str) -> np.ndarray:
+    """A matplotlib colormap as (256, 3) float32 in 0..255.
+
+    Raises:
+        ValueError: with the nearest names, if there is no such colormap.
+    """
+    try:
+        colormap = mpl.colormaps[name]
+    except KeyError as error:
+        near = ", ".join(difflib.get_close_matches(name, list(mpl.colormaps), 3)) or "inferno, viridis, jet"
+        raise ValueError(f"no matplotlib colormap {name!r}; for example {near}") from error
+    return (colormap(np.linspace(0, 1, 256))[:, :3] * 255).astype(np.float32)
+
+
+def normalise(values: np.ndarray, percentile: float) -> np.ndarray:
+    """Evidence for the caption as 0..1, float32, for pictures only (the archive keeps sign and size).
+
+    Negative values become 0; the rest is divided by its own `percentile` and clipped, so that one extreme patch does
+    not darken all others. A map without a positive finite value is all 0.
+    """
+    positive = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
+    top = float(np.percentile(positive, percentile)) or float(positive.max())
+    return (positive / top).clip(0, 1) if top > 0 else np.zeros_like(positive)
+
+
+def apply(values: np.ndarray, name: str) -> np.ndarray:
+    """Colours (..., 3) float32 in 0..255 of values in 0..1."""
+    return table(name)[(values * 255 + 0.5).astype(np.uint8)]

@@ -1,0 +1,74 @@
+"""The gallery: index.html and further pages, relative assets only, no scripts; every text is escaped by jinja2."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mmel_cli.types import Failure
+
+PAGE_SIZE = 200
+
+
+@dataclass(frozen=True)
+class ReportRecord:
+    """One card; paths are relative to the report."""
+
+    id: str
+    caption: str
+    score: float
+    truncated: bool
+    picture: PurePosixPath
+    thumbnail: PurePosixPath
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """What stands above the gallery."""
+
+    model: str
+    method: str
+    done: int
+    failed: int
+    created: str
+    pictures: bool = True
+
+
+def write_report(
+    folder: Path, records: Iterable[ReportRecord], summary: ReportSummary, failures: Iterable[Failure]
+) -> list[Path]:
+    """Write the gallery of `summary.done` records, PAGE_SIZE a page, and remove pages of an earlier, longer one.
+
+    Returns:
+        The pages, index.html first.
+    """
+    environment = Environment(
+        loader=PackageLoader("mmel_cli.render"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["url"] = lambda path: quote(str(path))
+    template = environment.get_template("gallery.html")
+    pages = [_page_name(n) for n in range(1, max(1, -(-summary.done // PAGE_SIZE)) + 1)]
+    stream, shown = iter(records), list(islice(failures, PAGE_SIZE))
+    written = []
+    for number, name in enumerate(pages):
+        text = template.render(
+            records=list(islice(stream, PAGE_SIZE)),
+            summary=summary,
+            failures=shown if number == 0 else [],
+            more_failures=max(0, summary.failed - len(shown)),
+            pages=pages,
+            number=number,
+        )
+        temporary = folder / f"{name}.tmp"
+        temporary.write_text(text, "utf-8")
+        written.append(temporary.rename(folder / name))
+    for stale in set(folder.glob("page-*.html")) - set(written):
+        stale.unlink()
+    return written
+
+
+def _page_name(number: int) -> str:
+    return "index.html" if number == 1 else f"page-{number:05}.html"
