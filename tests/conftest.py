@@ -75,3 +75,23 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows += [{"file_name": f"{i:02}.png", "text": f"a {w} {n}"} for w, n in (("red", "dog"), ("blue", f"cat{i}"))]
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
+
+
+@pytest.fixture
+def mmel(capfd, monkeypatch):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+    import sys  # noqa: PLC0415
+
+    from mmel_cli.cli import main  # noqa: PLC0415
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mmel", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run

@@ -59,17 +59,24 @@ def _read(file: h5py.File, path: Path, seen: dict[str, Path]) -> list[str]:
 def damage(file: h5py.File) -> Iterator[str]:
     """Read every chunk of an open archive; a line for each that fails its checksum or is not finite."""
     names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    for name in names:
-        for row in range(len(file[name])):
-            try:
-                values = file[name][row]
-            except OSError as error:
-                yield f"{name}, record {row}: damaged ({str(error).splitlines()[0][:120]})"
-                continue
-            if file[name].dtype.kind == "f" and not _finite(name, values):
-                yield f"{name}, record {row}: not finite"
-    yield from _text_damage(file)
+    try:
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        for name in names:
+            yield from _dataset_damage(file[name], name)
+        yield from _text_damage(file)
+    except (OSError, RuntimeError, KeyError) as error:
+        yield f"damaged ({str(error).splitlines()[0][:120]})"
+
+
+def _dataset_damage(item: h5py.Dataset, name: str) -> Iterator[str]:
+    for row in range(len(item)):
+        try:
+            values = item[row]
+        except OSError as error:
+            yield f"{name}, record {row}: damaged ({str(error).splitlines()[0][:120]})"
+            continue
+        if item.dtype.kind == "f" and not _finite(name, values):
+            yield f"{name}, record {row}: not finite"
 
 
 def _text_damage(file: h5py.File) -> Iterator[str]:

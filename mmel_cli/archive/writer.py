@@ -40,7 +40,7 @@ class ShardWriter:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob("*.tmp"):
             leftover.unlink()
-        used = [int(path.stem[5:]) for path in folder.glob("part-*") if path.stem[5:10].isdecimal()]
+        used = [int(path.name[5:10]) for path in folder.glob("part-*") if path.name[5:10].isdecimal()]
         self._next = max(used, default=-1) + 1
 
     def __enter__(self) -> Self:

@@ -42,7 +42,7 @@ def resolve(root: Path, name: str) -> Path:
     if "\0" in name or not name:
         raise RecordError("pair", f"{name!r} is no file name")
     path = Path(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or "://" in name:
+    if path.is_absolute() or ".." in path.parts or ":/" in name:
         raise RecordError("pair", f"{name}: must be a path inside the folder; absolute paths, '..' and URLs are refused")
     full = root / path
     try:

@@ -94,8 +94,8 @@ def _scale(strip: Image.Image, draw: ImageDraw.ImageDraw, y: int, colormap: str)
     ramp = np.tile(np.linspace(0, 1, width, dtype=np.float32), (height, 1))
     right = strip.width - _PAD
     font = _font(13)
-    label, left = "strong evidence", right - int(font.getlength("strong evidence"))
+    label, left = "high evidence", right - int(font.getlength("high evidence"))
     draw.text((left, y), label, _FAINT, font)
     bar = left - 6 - width
     strip.paste(Image.fromarray(colours.apply(ramp, colormap).astype(np.uint8)), (bar, y + 4))
-    draw.text((bar - 6 - font.getlength("none"), y), "none", _FAINT, font)
+    draw.text((bar - 6 - font.getlength("low"), y), "low", _FAINT, font)

@@ -1,0 +1,16 @@
+import numpy as np
+import pytest
+
+from mmel_cli.types import Explanation
+
+
+@pytest.fixture
+def explained():
+    """An explanation with the given map and box."""
+
+    def make(values, box, size=(400, 400), **changes):
+        given = {"id": "a.png#0", "image": "a.png", "caption": "a red dog", "truncated": False, "score": 0.31}
+        given |= {"tokens": ("a</w>", "re", "d</w>", "dog</w>"), "token_map": np.float32([0.1, 1, 0.5, -0.8])}
+        return Explanation(**given | {"image_size": size, "box": box, "map": np.float32(values)} | changes)
+
+    return make

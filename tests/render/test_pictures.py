@@ -1,0 +1,138 @@
+"""Heatmaps: colour where the evidence is, in the original's pixels, and nowhere else."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mmel_cli.render import HeatmapOptions, picture_name, render, thumbnail
+from mmel_cli.render.colours import normalise
+from mmel_cli.render.strip import words
+
+PLAIN = HeatmapOptions(caption=False, max_side=400)
+
+
+def one_hot(row, column, grid=(8, 8)):
+    values = np.zeros(grid, np.float32)
+    values[row, column] = 1
+    return values
+
+
+def heat(photo, explanation, options=PLAIN):
+    """Where the picture differs from a picture of an empty map."""
+    empty = dataclasses.replace(explanation, map=np.zeros_like(explanation.map))
+    one, other = (np.asarray(render(photo, e, options), np.int64) for e in (explanation, empty))
+    return np.abs(one - other).sum(-1)
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "cell"),
+    [
+        ((400, 400), (0, 0, 400, 400), (2, 5)),
+        ((400, 240), (80, 0, 320, 240), (7, 0)),  # a centre crop
+        ((240, 400), (0, 80, 240, 320), (0, 7)),
+        ((400, 200), (0, -100, 400, 300), (3, 4)),  # letterbox
+        ((100, 50), (0, 0, 100, 50), (4, 6)),  # enlarged
+        ((1600, 1200), (200, 0, 1400, 1200), (1, 1)),  # made smaller
+    ],
+)
+def test_a_single_patch_lights_its_place_in_the_original(explained, size, box, cell):
+    photo = Image.new("RGB", size, (90, 120, 90))
+    shown = heat(photo, explained(one_hot(*cell), box, size[::-1]))
+    y, x = np.unravel_index(np.argmax(shown), shown.shape)
+    scale = shown.shape[1] / size[0]
+    x0, y0, x1, y1 = box
+    assert x / scale == pytest.approx(x0 + (x1 - x0) * (cell[1] + 0.5) / 8, abs=(x1 - x0) / 16)
+    assert y / scale == pytest.approx(y0 + (y1 - y0) * (cell[0] + 0.5) / 8, abs=(y1 - y0) / 16)
+
+
+def test_outside_the_box_there_is_no_colour_but_a_dimmed_photo(explained):
+    photo = Image.new("RGB", (400, 200), (200, 200, 200))
+    picture = np.asarray(render(photo, explained(np.ones((4, 4)), (100, 0, 300, 200), (200, 400)), PLAIN))
+    for x in (5, 95, 305, 395):
+        assert picture[100, x].tolist() == [90, 90, 90]
+    assert not np.array_equal(picture[100, 200], (200, 200, 200))
+    assert picture[100, 100].tolist() == [255, 255, 255]  # the frame
+
+
+def test_no_opacity_gives_the_photo_back(explained):
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (400, 400, 3), dtype=np.uint8))
+    options = dataclasses.replace(PLAIN, opacity=0.0)
+    assert np.array_equal(render(photo, explained(one_hot(3, 3), (0, 0, 400, 400)), options), photo)
+
+
+def test_negative_evidence_shows_no_colour(explained):
+    photo = Image.new("RGB", (400, 400), "grey")
+    assert heat(photo, explained(-one_hot(3, 3), (0, 0, 400, 400))).max() == 0
+
+
+def test_side_by_side_shows_image_map_and_overlay(explained):
+    photo = Image.new("RGB", (400, 400), (10, 200, 10))
+    options = dataclasses.replace(PLAIN, panels="side-by-side")
+    picture = render(photo, explained(one_hot(3, 3), (0, 0, 400, 400)), options)
+    assert picture.size == (1212, 400)
+    assert picture.getpixel((200, 200)) == (10, 200, 10)
+
+
+def test_the_same_input_gives_the_same_picture_and_captions_never_crash(explained):
+    photo = Image.new("RGB", (400, 300), "navy")
+    for tokens in (("a</w>",) * 300, ("x" * 2000 + "</w>",), (), ("\u0120", "ðŁĲķ</w>", "[/b]</w>", "\x1b[31m</w>")):
+        explanation = explained(one_hot(1, 1), (50, 0, 350, 300), tokens=tokens, token_map=np.ones(len(tokens), np.float32))
+        one, other = (render(photo, explanation, HeatmapOptions()) for _ in range(2))
+        assert one.tobytes() == other.tobytes()
+        assert 300 < one.height < 600
+
+
+def test_tokens_become_words_with_the_strongest_at_one():
+    assert words(("str", "iped</w>", "dog</w>"), np.float32([1, 2, -4])) == [("str", 0.25), ("iped ", 0.5), ("dog ", -1.0)]
+    assert words(("ðŁĲķ</w>",), np.float32([np.nan])) == [("🐕 ", 0.0)]
+
+
+@pytest.mark.parametrize("values", [np.zeros((3, 3)), -np.ones((3, 3)), np.full((3, 3), np.nan), np.full((3, 3), np.inf)])
+def test_a_map_without_positive_evidence_is_dark(values):
+    assert normalise(values, 99).max() == 0
+
+
+def test_one_extreme_patch_does_not_darken_the_rest():
+    values = np.linspace(1, 2, 100).reshape(10, 10)
+    values[0, 0] = 1000
+    assert normalise(values, 95).mean() > 0.5
+    assert normalise(values, 100).mean() < 0.05
+
+
+def test_a_constant_positive_map_is_bright():
+    assert normalise(np.full((3, 3), 7.0), 99.5).min() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"colormap": "infreno"}, "inferno"), ({"opacity": 2}, "opacity"), ({"percentile": 0}, "percentile"), ({"max_side": 1}, "max_side")],
+)
+def test_wrong_options_are_refused(change, says):
+    with pytest.raises(ValueError, match=says):
+        HeatmapOptions(**change)
+
+
+def test_thumbnails_are_small():
+    assert max(thumbnail(Image.new("RGB", (400, 900))).size) == 256
+
+
+@given(st.text(min_size=0, max_size=400))
+def test_names_stay_inside_and_short(record_id):
+    name = picture_name(record_id)
+    assert not name.is_absolute()
+    assert ".." not in name.parts
+    assert len(str(name).encode()) <= 200
+    assert all(part.isascii() and not part.startswith(".") for part in name.parts)
+
+
+@given(st.lists(st.text(max_size=40), unique=True, min_size=2, max_size=8))
+def test_names_are_unique_whatever_the_case(ids):
+    assert len({str(picture_name(i)).casefold() for i in ids}) == len(ids)
+
+
+def test_names_can_be_read():
+    assert str(picture_name("00001/dog.jpg#0")).startswith("00001/dog.jpg_0.")
