@@ -1,6 +1,6 @@
 """Train the builtin CLIP on generated scenes, and measure it on the test split.
 
-    python scripts/train_builtin.py train --out runs/builtin --steps 12000    (run again to go on after an interruption)
+    python scripts/train_builtin.py train --out runs/builtin --steps 10000    (run again to go on after an interruption)
     python scripts/train_builtin.py evaluate --model mmel_cli/model/builtin
 
 Objective: the symmetric contrastive loss of CLIP over several captions an image, with captions that are one swap away
@@ -36,7 +36,7 @@ from mmel_cli.data.scenes.sample import COLOURS, SHAPES, SIZES, TEXTURES
 
 SIDE, PATCH, SCENE_SIDE, DATA_SEED = 96, 8, 192, 0
 VIEWS, NEGATIVES, CHOICES = 2, 3, 64
-CLEAN, SINGLES = 0.12, 0.25  # the first lessons, as parts of the run: no clutter; one object a scene
+CLEAN, SINGLES = 0.12, 0.42  # the first lessons, as parts of the run: no clutter; one object a scene
 
 
 def make_tokenizer() -> CLIPTokenizer:
@@ -304,7 +304,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("train")
     command.add_argument("--out", type=Path, required=True)
-    command.add_argument("--steps", type=int, default=12000)
+    command.add_argument("--steps", type=int, default=10000)
     command.add_argument("--batch", type=int, default=64)
     command.add_argument("--rate", type=float, default=1e-3)
     command.add_argument("--seed", type=int, default=0)

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from mmel_cli import __version__
-from mmel_cli.archive import ShardWriter, committed_ids, fingerprint, lock
+from mmel_cli.archive import ShardWriter, committed_ids, fingerprint, load_archive, lock
 from mmel_cli.attribution import find_method
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
@@ -115,7 +115,7 @@ def explain(
         engine = Engine.build(model, find_method(config.method.name), config.method.params)
         info = _info(model, engine, config, identity)
         _check_model(out, info)
-        folder.write_run(out, _run_content(info, config, source_path, source))
+        folder.write_run(out, _run_content(model, info, config, source_path, source))
         warnings += _scale_warnings(config, info)
         for warning in warnings:
             events.message(f"Warning: {warning}")
@@ -237,8 +237,6 @@ def _info(model: Adapter, engine: Engine, config: RunConfig, identity: dict[str,
 
 def _check_model(out: Path, info: RunInfo) -> None:
     """Refuse to go on with other weights under the same name."""
-    from mmel_cli.archive import load_archive  # noqa: PLC0415
-
     if any((out / folder.ARCHIVE).glob("part-*.h5")):
         with load_archive(out) as archive:
             before = archive.info.model_sha256
@@ -256,7 +254,7 @@ def _scale_warnings(config: RunConfig, info: RunInfo) -> list[str]:
     return [f"scale {r} does not divide the {info.grid[0]}x{info.grid[1]} grid: pooled adaptively" for r in uneven]
 
 
-def _run_content(info: RunInfo, config: RunConfig, source_path: Path, source: Source) -> dict[str, Any]:
+def _run_content(model: Adapter, info: RunInfo, config: RunConfig, source_path: Path, source: Source) -> dict[str, Any]:
     return {
         "config": config.plain(),
         "config_sha256": info.config_sha256,
@@ -268,6 +266,7 @@ def _run_content(info: RunInfo, config: RunConfig, source_path: Path, source: So
             "dtype": info.dtype,
             "grid": list(info.grid),
             "layers": list(info.layers),
+            "image_processor": model.spec.processor,
         },
         "versions": info.versions,
     }

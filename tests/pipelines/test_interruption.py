@@ -1,0 +1,117 @@
+"""Killed, terminated, interrupted: nothing finished is lost, nothing is twice, the end is the same to the bit."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from mmel_cli import load_archive
+
+KILLS = 30
+SHARD = ["archive.shard_size=3"]
+
+
+def run_explain(source, out, model):
+    """In a child: the pipeline itself, on one thread so that sums have one order."""
+    import torch
+
+    torch.set_num_threads(1)
+    from mmel_cli.config import load_config
+    from mmel_cli.pipelines.explain import explain
+
+    options = {"model": str(model), "device": "cpu", "batch_size": 3, "workers": 2}
+    explain(source, out, load_config(None, SHARD, options))
+
+
+def columns(run):
+    """Every dataset of an archive, joined over its shards."""
+    parts = {}
+    for path in sorted((run / "archive").glob("part-*.h5")):
+        with h5py.File(path) as file:
+            file.visititems(lambda name, item: parts.setdefault(name, []).append(item[:]) if isinstance(item, h5py.Dataset) else None)
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def committed(run):
+    """Ids by shard."""
+    found = {}
+    for path in sorted((run / "archive").glob("part-*.h5")):
+        with h5py.File(path) as file:
+            found[path.name] = list(file["id"].asstr()[:])
+    return found
+
+
+@pytest.fixture(scope="module")
+def spawn():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mmel_cli.pipelines.explain", "transformers.models.clip.modeling_clip"])
+
+    def start(*arguments):
+        process = context.Process(target=run_explain, args=arguments)
+        process.start()
+        return process
+
+    return start
+
+
+@pytest.mark.slow
+def test_thirty_kills_leave_the_archive_of_an_uninterrupted_run(photos, tiny, tmp_path, spawn):
+    whole = spawn(photos, tmp_path / "whole", tiny)
+    began = time.monotonic()
+    whole.join(120)
+    length = time.monotonic() - began
+    assert whole.exitcode == 0
+    expected, chance, kills, finished = columns(tmp_path / "whole"), random.Random(0), 0, 0
+    run, before = tmp_path / "run0", {}
+    while kills < KILLS or not before:
+        process = spawn(photos, run, tiny)
+        process.join(chance.uniform(0.2, 1.1) * length)
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            kills += 1
+        now = committed(run) if (run / "archive").exists() else {}
+        assert all(now.get(name) == ids for name, ids in before.items()), "a finished shard changed"
+        ids = [i for shard in now.values() for i in shard]
+        assert len(ids) == len(set(ids))
+        before = now
+        if process.exitcode == 0:
+            found = columns(run)
+            assert found.keys() == expected.keys()
+            for name, values in expected.items():
+                assert np.array_equal(values, found[name], equal_nan=values.dtype.kind == "f"), name
+            finished += 1
+            run, before = tmp_path / f"run{finished}", {}
+            if kills >= KILLS:
+                break
+    assert finished >= 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_commits_what_is_finished_and_the_same_command_goes_on(photos, tiny, tmp_path, number, code):
+    command = [sys.executable, "-m", "mmel_cli", "explain", photos, "--out", tmp_path / "run", "--model", tiny]
+    command += ["--device", "cpu", "--batch-size", "1", "--workers", "1", "--json"]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").rglob("*.png")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    summary = json.loads(out)
+    assert process.returncode == (code if not summary["complete"] else 0)
+    assert "run the same command again" in err or summary["complete"]
+    with load_archive(tmp_path / "run") as archive:
+        assert len(archive) == summary["done"] >= 1
+    again = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    assert json.loads(again.stdout)["done"] == 24
+    assert json.loads(again.stdout)["resumed"] == summary["done"]
+    with load_archive(tmp_path / "run") as archive:
+        assert archive.ids == [f"{i:02}.png#{k}" for i in range(12) for k in (0, 1)]
