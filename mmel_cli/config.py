@@ -27,6 +27,7 @@ _NOT_IDENTITY = ("batch_size", "workers", "limit")
 """Settings that change neither numbers nor pictures: another value may go on in the same folder."""
 
 DEFAULT_MODEL = "openai/clip-vit-base-patch16"
+DEFAULT_METHOD = "mmel"
 
 
 def _strict(part: type) -> type:
@@ -83,13 +84,13 @@ class RunConfig(Section):
     model: str = DEFAULT_MODEL
     device: str = "auto"
     dtype: str = "auto"
-    batch_size: int = Field(16, ge=1)
-    workers: int = Field(4, ge=1, le=256)
-    limit: int | None = Field(None, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    workers: int = Field(default=4, ge=1, le=256)
+    limit: int | None = Field(default=None, ge=1)
     heatmaps: bool = True
     input: InputConfig = InputConfig()
     image: ImageConfig = ImageConfig()
-    method: MethodConfig = Field(default={"name": "mmel"}, validate_default=True)  # type: ignore[assignment]
+    method: MethodConfig = Field(default={"name": DEFAULT_METHOD}, validate_default=True)
     archive: _Archive = _Archive()  # type: ignore[valid-type]
     heatmap: _Heatmap = _Heatmap()  # type: ignore[valid-type]
 
@@ -128,7 +129,8 @@ def load_config(
     method = options.get("method.name")
     if isinstance(tree.get("method"), dict) and method not in (None, tree["method"].get("name")):
         tree["method"] = {}  # parameters of another method do not apply
-    tree.setdefault("method", {}) is None or isinstance(tree["method"], dict) and tree["method"].setdefault("name", "mmel")
+    if isinstance(tree.setdefault("method", {}), dict):
+        tree["method"].setdefault("name", DEFAULT_METHOD)
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
@@ -145,7 +147,7 @@ def load_config(
 class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)

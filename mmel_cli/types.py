@@ -1,4 +1,4 @@
-"""What travels between the stages: frozen dataclasses of plain values and numpy arrays (tensors.py has the torch side)."""
+"""What travels between the stages: frozen dataclasses of plain values and numpy arrays (tensors.py: the torch side)."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

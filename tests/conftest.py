@@ -4,7 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's client
 
-from jaxtyping import install_import_hook  # noqa: E402
+from jaxtyping import install_import_hook
 
 install_import_hook(["mmel_cli.tensors", "mmel_cli.attribution", "mmel_cli.model"], "beartype.beartype")
 
@@ -80,9 +80,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def mmel(capfd, monkeypatch):
     """Run the command line in this process: (exit code, stdout, stderr)."""
-    import sys  # noqa: PLC0415
+    import sys
 
-    from mmel_cli.cli import main  # noqa: PLC0415
+    from mmel_cli.cli import main
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["mmel", *map(str, arguments)])

@@ -48,8 +48,7 @@ class Archive:
                 file, info = open_safely(path)
                 self._files.append(file)
                 infos.append(info)
-                if info.config_sha256 != infos[0].config_sha256 or info.grid != infos[0].grid:
-                    raise ArchiveError(f"{path}: is of another run than {paths[0]}; keep one run a folder")
+                _same_run(path, info, paths[0], infos[0])
         except ArchiveError:
             self.close()
             raise
@@ -123,6 +122,11 @@ class Archive:
         )
 
 
+def _same_run(path: Path, info: RunInfo, first: Path, expected: RunInfo) -> None:
+    if info.config_sha256 != expected.config_sha256 or info.grid != expected.grid:
+        raise ArchiveError(f"{path}: is of another run than {first}; keep one run a folder")
+
+
 def _read(file: h5py.File, name: str, rows: Any) -> Any:
     """Text as str, scaled float16 as float32, the rest as it is."""
     try:
@@ -132,7 +136,9 @@ def _read(file: h5py.File, name: str, rows: Any) -> Any:
         values = item[rows]
         if name + SCALE in file:
             factors = np.asarray(file[name + SCALE][rows], np.float32)
-            return values.astype(np.float32) * factors.reshape(-1, *[1] * (item.ndim - 1))[0 if factors.ndim == 0 else ...]
+            return (
+                values.astype(np.float32) * factors.reshape(-1, *[1] * (item.ndim - 1))[0 if factors.ndim == 0 else ...]
+            )
     except OSError as error:
         raise ArchiveError(f"{file.filename}: {name} is damaged ({error}); run mmel verify") from error
     return values

@@ -10,6 +10,7 @@ from mmel_cli.archive.safety import open_safely
 from mmel_cli.archive.verify import damage
 from mmel_cli.archive.writer import SHARDS
 from mmel_cli.errors import ArchiveError, UsageError
+from mmel_cli.types import RunInfo
 
 _DIGEST = 8  # bytes an id
 
@@ -40,24 +41,28 @@ def committed_ids(folder: Path, config_sha256: str) -> tuple[IdSet, list[str]]:
     done, damaged = IdSet(), []
     for path in sorted(folder.glob(SHARDS)):
         try:
-            file, info = open_safely(path)
-            with file:
-                problems = list(damage(file))
-                ids = [str(name) for name in file["id"].asstr()[:]]
-            if problems:
-                raise ArchiveError(problems[0])
+            info, ids = _read_whole(path)
         except (ArchiveError, OSError, UnicodeDecodeError):
             path.rename(path.with_name(path.name + ".damaged"))
             damaged.append(path.name)
             continue
         if info.config_sha256 != config_sha256:
             raise UsageError(
-                f"--out {folder.parent}: holds a run with another input, configuration, model or method (see run.yaml); "
-                "give another folder, or --overwrite to start anew"
+                f"--out {folder.parent}: holds a run with another input, configuration, model or method "
+                "(see run.yaml); give another folder, or --overwrite to start anew"
             )
         for name in ids:
             done.add(name)
     return done, damaged
+
+
+def _read_whole(path: Path) -> tuple[RunInfo, list[str]]:
+    """What a shard says and its ids, after every chunk was read."""
+    file, info = open_safely(path)
+    with file:
+        for problem in damage(file):
+            raise ArchiveError(problem)
+        return info, [str(name) for name in file["id"].asstr()[:]]
 
 
 @contextmanager
@@ -71,7 +76,9 @@ def lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UsageError(f"--out {folder}: another mmel is writing there; wait for it, or give another folder") from error
+            raise UsageError(
+                f"--out {folder}: another mmel is writing there; wait for it, or give another folder"
+            ) from error
         yield
 
 

@@ -37,7 +37,7 @@ COLUMNS: dict[str, tuple[Any, tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class ArchiveOptions:
-    """`channels`: "all", "layers" (no shared_<r>) or "final" (map and tokens); `dtype` of maps, float16 with a scale."""
+    """`channels`: "all", "layers" (no shared_<r>) or "final" (map and tokens); `dtype`: float16 keeps a scale a map."""
 
     shard_size: int = 256
     channels: Literal["all", "layers", "final"] = "all"
@@ -121,7 +121,9 @@ def read_info(file: h5py.File, name: str) -> RunInfo:
             versions={key.removesuffix("_version"): str(attrs[key]) for key in attrs if key.endswith("_version")},
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ArchiveError(f"{name}: a root attribute is missing or wrong ({error}); write the archive again") from error
+        raise ArchiveError(
+            f"{name}: a root attribute is missing or wrong ({error}); write the archive again"
+        ) from error
 
 
 def _pair(values: Any) -> tuple[int, int]:

@@ -29,7 +29,9 @@ def verify(path: Path) -> VerifyReport:
     Raises:
         ArchiveError: only if there is no archive at all.
     """
-    paths, problems, seen = archive_files(path), [], {}
+    paths = archive_files(path)
+    problems: list[str] = []
+    seen: dict[str, Path] = {}
     runs: dict[str, Path] = {}
     for part in paths:
         try:

@@ -108,7 +108,7 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise ArchiveError(
-            f"{path}: cannot be written ({error.strerror}); make room or fix permissions, then run the same command again"
+            f"{path}: cannot be written ({error.strerror}); make room, then run the same command again"
         ) from error
 
 

@@ -61,7 +61,7 @@ def resolve_layers(layers: Layers, total: int, name: str = "layers") -> tuple[in
         return tuple(range(max(1, total - layers + 1), total + 1))
     if isinstance(layers, tuple) and layers:
         numbers = tuple(sorted({n if n > 0 else total + 1 + n for n in layers}))
-        if 1 <= numbers[0] and numbers[-1] <= total and 0 not in layers:
+        if numbers[0] >= 1 and numbers[-1] <= total and 0 not in layers:
             return numbers
     raise UsageError(
         f"method.{name}: {layers!r} is not 'last', 'all', how many of the last layers, or a list of numbers "

@@ -8,7 +8,7 @@ from mmel_cli.tensors import Attribution, Capture
 
 
 def explain(capture: Capture, _params: LayerParams, _state: None) -> Attribution:
-    """map = sum_l C_l, signed."""
+    """Map = sum_l C_l, signed."""
     image, text = capture.image, capture.text
     layers = ops.patches([ops.flow(image, layer) for layer in range(len(image.numbers))], capture.grid)
     tokens = torch.stack([ops.flow(text, layer) for layer in range(len(text.numbers))]).sum(0)

@@ -23,7 +23,7 @@ app.command("scenes")(scenes.scenes)
 app.command("methods")(methods.methods)
 
 
-def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback form
+def _version(value: bool) -> None:
     if value:
         typer.echo(f"mmel {__version__}")
         raise typer.Exit
@@ -31,7 +31,7 @@ def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback form
 
 @app.callback()
 def _main(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),  # noqa: FBT001, FBT003, ARG001
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
     pass
 

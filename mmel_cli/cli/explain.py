@@ -3,7 +3,7 @@
 import signal
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,7 @@ from mmel_cli.cli import console, options
 from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED, UsageError
 
 
-def explain(  # noqa: PLR0913 - one parameter an option
+def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A folder of image-caption pairs, or one image.")],
     out: Annotated[Path | None, typer.Option("--out", help="The run folder; the same command goes on there.")] = None,
     caption: Annotated[str | None, typer.Option("--caption", help="The caption, when INPUT is one image.")] = None,
@@ -42,7 +42,12 @@ def explain(  # noqa: PLR0913 - one parameter an option
     from mmel_cli.config import load_config  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines import explain as pipeline  # noqa: PLC0415
 
-    given = {"model": model, "method.name": method, "method.weights": weights and str(weights), "device": device}
+    given: dict[str, Any] = {
+        "model": model,
+        "method.name": method,
+        "method.weights": weights and str(weights),
+        "device": device,
+    }
     given |= {"dtype": dtype, "batch_size": batch_size, "workers": workers, "limit": limit}
     given |= {"input.caption": caption, "input.caption_column": caption_column}
     resolved = load_config(config, settings or (), given)

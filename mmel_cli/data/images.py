@@ -23,7 +23,7 @@ class ImageLimits:
     max_bytes: int = 200_000_000
 
 
-def decode(path: Path, limits: ImageLimits = ImageLimits()) -> Image.Image:  # noqa: B008 - a frozen value
+def decode(path: Path, limits: ImageLimits = ImageLimits()) -> Image.Image:
     """The first frame of an image file, upright (EXIF), as RGB; transparency over white.
 
     Raises:
@@ -38,7 +38,7 @@ def decode(path: Path, limits: ImageLimits = ImageLimits()) -> Image.Image:  # n
             raise RecordError("image", f"{path}: cannot be decoded ({_short(error)}); replace the file") from error
 
 
-def read_mask(path: Path, size: tuple[int, int], limits: ImageLimits = ImageLimits()) -> np.ndarray:  # noqa: B008
+def read_mask(path: Path, size: tuple[int, int], limits: ImageLimits = ImageLimits()) -> np.ndarray:
     """A mask image as bool (height, width), true where any channel is not zero.
 
     Raises:
@@ -46,7 +46,9 @@ def read_mask(path: Path, size: tuple[int, int], limits: ImageLimits = ImageLimi
     """
     values = np.asarray(decode(path, limits)).any(-1)
     if values.shape != size:
-        raise RecordError("image", f"{path}: mask is {values.shape[1]}x{values.shape[0]}, its image {size[1]}x{size[0]}")
+        raise RecordError(
+            "image", f"{path}: mask is {values.shape[1]}x{values.shape[0]}, its image {size[1]}x{size[0]}"
+        )
     return values
 
 
@@ -83,7 +85,11 @@ def _open(path: Path, limits: ImageLimits) -> Image.Image:
     aspect = max(width, height) / max(1, min(width, height))
     if width * height > limits.max_pixels or aspect > limits.max_aspect:
         image.close()
-        what = f"max_pixels={limits.max_pixels}" if width * height > limits.max_pixels else f"max_aspect={limits.max_aspect:g}"
+        what = (
+            f"max_pixels={limits.max_pixels}"
+            if width * height > limits.max_pixels
+            else f"max_aspect={limits.max_aspect:g}"
+        )
         raise RecordError("image", f"{path}: {width}x{height} pixels is over image.limits.{what}; resize or crop it")
     return image
 

@@ -132,10 +132,10 @@ def _sample(
     caption, where = said
     try:
         text = check_caption(caption, where)
-        if "\0" in identity or _digest(identity) in seen.ids:
-            raise RecordError("pair", f"id {identity!r} in {where} is not unique or holds a NUL")
     except RecordError as error:
         return Failure(identity, error.stage, str(error))
+    if "\0" in identity or _digest(identity) in seen.ids:
+        return Failure(identity, "pair", f"id {identity!r} in {where} is not unique or holds a NUL")
     seen.ids.add(_digest(identity))
     return Sample(id=identity, image=image, path=path, caption=text, mask=shown[0], boxes=shown[1])
 

@@ -43,7 +43,9 @@ def resolve(root: Path, name: str) -> Path:
         raise RecordError("pair", f"{name!r} is no file name")
     path = Path(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":/" in name:
-        raise RecordError("pair", f"{name}: must be a path inside the folder; absolute paths, '..' and URLs are refused")
+        raise RecordError(
+            "pair", f"{name}: must be a path inside the folder; absolute paths, '..' and URLs are refused"
+        )
     full = root / path
     try:
         inside = full.resolve(strict=True).is_relative_to(root.resolve())

@@ -36,7 +36,7 @@ def record(blocks: Sequence[nn.Module], *, outputs: bool = False) -> Iterator[Re
     recording = Recording()
     with ExitStack() as hooks:
         for number, block in enumerate(blocks):
-            attention = block.self_attn
+            attention: Any = block.self_attn
             for name in ("q", "k", "v"):
                 hook = partial(_keep_output, getattr(recording, name))
                 hooks.callback(getattr(attention, f"{name}_proj").register_forward_hook(hook).remove)
@@ -67,7 +67,7 @@ def _keep_output(store: list[Tensor], _module: nn.Module, _inputs: Any, output: 
     store.append((output[0] if isinstance(output, tuple) else output).detach())
 
 
-def _keep_input(store: list[Tensor], first: bool, _module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:  # noqa: FBT001
+def _keep_input(store: list[Tensor], first: bool, _module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
     value = inputs[0].detach().requires_grad_() if first else inputs[0]
     store.append(value)
     return (value,)

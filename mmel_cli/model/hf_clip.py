@@ -43,7 +43,9 @@ def load_clip(name: str, device: str, dtype: str) -> "HfClip":
     try:
         config = AutoConfig.from_pretrained(source)
         if config.model_type != "clip":
-            raise ModelError(f"model {name}: its type is {config.model_type!r}; mmel explains HuggingFace 'clip' models")
+            raise ModelError(
+                f"model {name}: its type is {config.model_type!r}; mmel explains HuggingFace 'clip' models"
+            )
         model = CLIPModel.from_pretrained(source, dtype="auto", use_safetensors=True)
         tokenizer = CLIPTokenizer.from_pretrained(source)
         processor = CLIPImageProcessorPil.from_pretrained(source)
@@ -199,9 +201,7 @@ class HfClip:
             image_embeds, text_embeds = self._forward(torch.stack([image.values for image in images]), words)
         return _Encoded(seen, read, image_embeds, text_embeds)
 
-    def _image_tower(
-        self, recording: Recording, w: list[Tensor], rows: Tensor, request: CaptureRequest
-    ) -> Tower:
+    def _image_tower(self, recording: Recording, w: list[Tensor], rows: Tensor, request: CaptureRequest) -> Tower:
         """CLS explained over the patches."""
         blocks = self._model.vision_model.encoder.layers
         shape = (len(rows), recording.o[0].shape[1])
@@ -301,9 +301,7 @@ def _occurrence(index: Tensor) -> Tensor:
     return same.tril(-1).sum(1)
 
 
-def _activations(
-    recording: Recording, w: list[Tensor], index: Tensor, attentions: list[nn.Module]
-) -> dict[str, Any]:
+def _activations(recording: Recording, w: list[Tensor], index: Tensor, attentions: list[Any]) -> dict[str, Any]:
     """The fields of a Tower that a recording holds, for P pairs, in float32."""
 
     def pick(tensors: list[Tensor]) -> tuple[Tensor, ...]:

@@ -59,9 +59,7 @@ class Loader:
         while waiting:
             yield _finish(*waiting.popleft())
 
-    def _start(
-        self, chunk: list[Sample | Failure], done: Container[str]
-    ) -> tuple[Batch, dict[Path, Future[Decoded]]]:
+    def _start(self, chunk: list[Sample | Failure], done: Container[str]) -> tuple[Batch, dict[Path, Future[Decoded]]]:
         samples = [entry for entry in chunk if isinstance(entry, Sample) and entry.id not in done]
         failures = [entry for entry in chunk if isinstance(entry, Failure)]
         skipped = len(chunk) - len(samples) - len(failures)

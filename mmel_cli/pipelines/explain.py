@@ -22,7 +22,7 @@ from mmel_cli.data import Source, open_source
 from mmel_cli.errors import UsageError
 from mmel_cli.model import Adapter, load_model
 from mmel_cli.pipelines import folder
-from mmel_cli.pipelines.batches import Batch, Loader
+from mmel_cli.pipelines.batches import Loader
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.pictures import Painter
 from mmel_cli.types import Explanation, Failure, RunInfo, Sample

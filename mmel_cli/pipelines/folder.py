@@ -118,7 +118,10 @@ def write_gallery(folder: Path, info: RunInfo, summary: Summary) -> Path:
         return folder / REPORT
     with load_archive(folder) as archive:
         columns = zip(
-            archive.column("id"), archive.column("caption"), archive.column("score"), archive.column("truncated"),
+            archive.column("id"),
+            archive.column("caption"),
+            archive.column("score"),
+            archive.column("truncated"),
             strict=True,
         )
         records = (

@@ -17,8 +17,12 @@ _FRAME = (255, 255, 255)
 
 @dataclass(frozen=True)
 class HeatmapOptions:
-    """How pictures look: a matplotlib colormap, the opacity of the strongest evidence, the percentile that counts as
-    strongest, "overlay" or "side-by-side" panels, the longest side in pixels, and whether the caption is shown."""
+    """How pictures look.
+
+    A matplotlib `colormap`; the `opacity` of the strongest evidence; the `percentile` of a map that counts as
+    strongest; `panels`, the overlay alone or image, map and overlay; the longest side of a panel in pixels; and
+    whether the caption is shown.
+    """
 
     colormap: str = "inferno"
     opacity: float = 0.8

@@ -82,7 +82,7 @@ def _piece(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, value:
     """Draw one token on its colour; where the next begins."""
     x, y = at
     ink = _font(16).getlength(text.rstrip(" "))
-    tint = 255 + (( _FOR if value > 0 else _AGAINST) - 255) * min(abs(value), 1)
+    tint = 255 + ((_FOR if value > 0 else _AGAINST) - 255) * min(abs(value), 1)
     draw.rectangle((x, y, x + ink, y + 21), fill=tuple(int(n) for n in tint))
     draw.text((x, y + 1), text, _INK, _font(16))
     return x + _font(16).getlength(text)

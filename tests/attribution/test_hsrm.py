@@ -29,7 +29,9 @@ def random_weights(scales, seed=3):
 def capture(tiny) -> Capture:
     model = load_model(str(tiny), "cpu", "float32")
     rng = np.random.default_rng(5)
-    pixels = [model.preprocess(Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)), "native") for _ in range(2)]
+    pixels = [
+        model.preprocess(Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)), "native") for _ in range(2)
+    ]
     request = CaptureRequest((1, 2, 3, 4), (1, 2, 3), hidden=True, alignment=True)
     return model.capture(pixels, model.tokenize(["a red dog", "cat"]), [(0, 0), (1, 1)], request)
 

@@ -15,7 +15,7 @@ from mmel_cli.model import CaptureRequest, load_model
 
 
 def published_image_map(raw, pixels, ids, end, *, single):
-    """Equations 6-9 of the paper: ReLU(lambda_i sum_c w_c v_ic), with q and k through the output projection if single."""
+    """The paper's formula, ReLU(lambda_i sum_c w_c v_ic); q and k go through the output projection if single."""
     last = raw.config.vision_config.num_hidden_layers - 1
     image, layers = encode_image(raw, pixels, one_head=(last,) if single else ())
     text, _ = encode_text(raw, ids, end)
@@ -76,5 +76,5 @@ def test_layers_are_resolved(layers, expected):
 
 @pytest.mark.parametrize("layers", ["first", 0, -1, (0,), (5,), (-5,), ()])
 def test_wrong_layers_are_refused_by_name(layers):
-    with pytest.raises(UsageError, match="method.layers"):
+    with pytest.raises(UsageError, match=r"method\.layers"):
         resolve_layers(layers, 4)

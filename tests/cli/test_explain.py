@@ -68,7 +68,9 @@ def test_one_of_each_fault_among_fifty_good_pairs(messy, tiny, tmp_path, mmel):
 
 def test_files_of_a_run(photos, tiny, tmp_path, mmel):
     run = tmp_path / "run"
-    code, out, err = mmel("explain", photos, "--out", run, "--model", tiny, "--device", "cpu", "--set", "archive.shard_size=10")
+    code, _, err = mmel(
+        "explain", photos, "--out", run, "--model", tiny, "--device", "cpu", "--set", "archive.shard_size=10"
+    )
     assert code == 0
     assert "HuggingFace imagefolder (metadata.jsonl)" in err
     assert [p.name for p in sorted((run / "archive").iterdir())] == [f"part-0000{n}.h5" for n in range(3)]
@@ -111,7 +113,9 @@ def test_json_is_the_only_thing_on_stdout(photos, tiny, tmp_path, mmel):
 
 
 def test_one_image_with_a_caption(photos, tiny, tmp_path, mmel):
-    code, _, err = mmel("explain", photos / "00.png", "--caption", "a blue cat", "--out", tmp_path / "run", "--model", tiny)
+    code, _, err = mmel(
+        "explain", photos / "00.png", "--caption", "a blue cat", "--out", tmp_path / "run", "--model", tiny
+    )
     assert code == 0, err
     with load_archive(tmp_path / "run") as archive:
         assert archive["00.png#0"].caption == "a blue cat"

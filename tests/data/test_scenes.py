@@ -82,12 +82,16 @@ def test_masks_cover_the_object_and_nothing_hidden():
 
 
 def digests(folder):
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*.*"))}
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*.*"))
+    }
 
 
 def test_a_folder_is_the_same_in_every_process(tmp_path):
     write_scenes(tmp_path / "a", 3, 5, side=64)
-    code = "import sys; from pathlib import Path; from mmel_cli.data.scenes.folder import write_scenes as w; w(Path(sys.argv[1]), 3, 5, side=64)"
+    code = "import sys; from pathlib import Path; from mmel_cli.data.scenes.folder import write_scenes\n"
+    code += "write_scenes(Path(sys.argv[1]), 3, 5, side=64)"
     subprocess.run([sys.executable, "-c", code, tmp_path / "b"], check=True)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     write_scenes(tmp_path / "a", 3, 5, side=64)

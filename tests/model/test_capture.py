@@ -70,7 +70,9 @@ def test_wv_is_the_gradient_at_attention_and_flow_sums_to_wo(model, raw):
             mine = ops.attention_gradient(tower, number)[0, :, :length].double()
             torch.testing.assert_close(mine, gradient, rtol=1e-3, atol=1e-6)
             exact = torch.stack([a[query] for a in layer["a"]]).detach()
-            torch.testing.assert_close(ops.attention(tower, number)[0, :, :length].double(), exact, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(
+                ops.attention(tower, number)[0, :, :length].double(), exact, rtol=1e-4, atol=1e-6
+            )
             total = (ops.query_row(tower.w[number], tower) * ops.query_row(tower.o[number], tower)).sum(-1)
             torch.testing.assert_close(ops.flow(tower, number).sum(-1), total, rtol=1e-4, atol=1e-7)
 
@@ -81,7 +83,7 @@ def test_a_batch_with_shared_images_and_captions_equals_singles(model, name):
     params = method.params()
     state = method.prepare(params, Target("m", "s", (1, 2, 3, 4)))
     pairs = [(0, 0), (0, 1), (1, 1), (2, 1), (0, 2), (2, 1)]
-    _, words, together = capture(model, pairs)
+    _, _, together = capture(model, pairs)
     batch = method.explain(together, params, state)
     for p, pair in enumerate(pairs):
         single = method.explain(capture(model, [pair])[2], params, state)
@@ -98,7 +100,9 @@ def test_each_image_and_caption_is_encoded_once(model, monkeypatch):
     for name in ("get_image_features", "get_text_features"):
         real = getattr(model._model, name)
         monkeypatch.setattr(
-            model._model, name, lambda *a, _real=real, _n=name, **k: (seen.append((_n, len(next(iter(k.values()))))), _real(*a, **k))[1]
+            model._model,
+            name,
+            lambda *a, _real=real, _n=name, **k: (seen.append((_n, len(next(iter(k.values()))))), _real(*a, **k))[1],
         )
     capture(model, [(0, 0), (0, 1), (1, 1), (2, 1), (0, 2)])
     assert sorted(seen) == [("get_image_features", 3), ("get_text_features", 3)]

@@ -78,7 +78,9 @@ def fuse(loosened, flow, hidden, alignment, attention, looseness, weights, tempe
         hierarchy = np.zeros((height, width))
         for r, scale in enumerate(weights["scales"]):
             pooled = pool(mixed, scale)
-            features = np.stack([pool(centred[:, d].reshape(height, width), scale).ravel() for d in range(centred.shape[1])], 1)
+            features = np.stack(
+                [pool(centred[:, d].reshape(height, width), scale).ravel() for d in range(centred.shape[1])], 1
+            )
             relation = sigmoid(weights["relation"][layer][r])
             regions = (1 - relation) * pooled + relation * share(pooled, features, temperature)
             hierarchy += blend[r] * upsample(regions, height, width)

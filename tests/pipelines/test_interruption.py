@@ -36,7 +36,11 @@ def columns(run):
     parts = {}
     for path in sorted((run / "archive").glob("part-*.h5")):
         with h5py.File(path) as file:
-            file.visititems(lambda name, item: parts.setdefault(name, []).append(item[:]) if isinstance(item, h5py.Dataset) else None)
+            file.visititems(
+                lambda name, item: (
+                    parts.setdefault(name, []).append(item[:]) if isinstance(item, h5py.Dataset) else None
+                )
+            )
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 

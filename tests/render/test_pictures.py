@@ -80,18 +80,26 @@ def test_side_by_side_shows_image_map_and_overlay(explained):
 def test_the_same_input_gives_the_same_picture_and_captions_never_crash(explained):
     photo = Image.new("RGB", (400, 300), "navy")
     for tokens in (("a</w>",) * 300, ("x" * 2000 + "</w>",), (), ("\u0120", "ðŁĲķ</w>", "[/b]</w>", "\x1b[31m</w>")):
-        explanation = explained(one_hot(1, 1), (50, 0, 350, 300), tokens=tokens, token_map=np.ones(len(tokens), np.float32))
+        explanation = explained(
+            one_hot(1, 1), (50, 0, 350, 300), tokens=tokens, token_map=np.ones(len(tokens), np.float32)
+        )
         one, other = (render(photo, explanation, HeatmapOptions()) for _ in range(2))
         assert one.tobytes() == other.tobytes()
         assert 300 < one.height < 600
 
 
 def test_tokens_become_words_with_the_strongest_at_one():
-    assert words(("str", "iped</w>", "dog</w>"), np.float32([1, 2, -4])) == [("str", 0.25), ("iped ", 0.5), ("dog ", -1.0)]
+    assert words(("str", "iped</w>", "dog</w>"), np.float32([1, 2, -4])) == [
+        ("str", 0.25),
+        ("iped ", 0.5),
+        ("dog ", -1.0),
+    ]
     assert words(("ðŁĲķ</w>",), np.float32([np.nan])) == [("🐕 ", 0.0)]
 
 
-@pytest.mark.parametrize("values", [np.zeros((3, 3)), -np.ones((3, 3)), np.full((3, 3), np.nan), np.full((3, 3), np.inf)])
+@pytest.mark.parametrize(
+    "values", [np.zeros((3, 3)), -np.ones((3, 3)), np.full((3, 3), np.nan), np.full((3, 3), np.inf)]
+)
 def test_a_map_without_positive_evidence_is_dark(values):
     assert normalise(values, 99).max() == 0
 
@@ -109,7 +117,12 @@ def test_a_constant_positive_map_is_bright():
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"colormap": "infreno"}, "inferno"), ({"opacity": 2}, "opacity"), ({"percentile": 0}, "percentile"), ({"max_side": 1}, "max_side")],
+    [
+        ({"colormap": "infreno"}, "inferno"),
+        ({"opacity": 2}, "opacity"),
+        ({"percentile": 0}, "percentile"),
+        ({"max_side": 1}, "max_side"),
+    ],
 )
 def test_wrong_options_are_refused(change, says):
     with pytest.raises(ValueError, match=says):

@@ -14,7 +14,7 @@ from mmel_cli.types import Failure
 
 HOSTILE = [
     "a dog [/b] <script>document.title='owned'</script>",
-    "\"><img src=x onerror=\"document.title='owned'\">",
+    '"><img src=x onerror="document.title=\'owned\'">',
     "{{ 7 * 7 }} {% for x in y %}",
     "'; javascript:alert(1) //",
     "\u202eright to left",
@@ -26,7 +26,14 @@ def gallery(folder, count, failures=()):
     (folder / "thumbnails").mkdir(exist_ok=True)
     Image.new("RGB", (60, 70), "teal").save(folder / "thumbnails/a b#.jpg")
     records = (
-        ReportRecord(f"{i:04}.jpg#0", HOSTILE[i % len(HOSTILE)], 0.1, i == 0, PurePosixPath("thumbnails/a b#.jpg"), PurePosixPath("thumbnails/a b#.jpg"))
+        ReportRecord(
+            f"{i:04}.jpg#0",
+            HOSTILE[i % len(HOSTILE)],
+            0.1,
+            i == 0,
+            PurePosixPath("thumbnails/a b#.jpg"),
+            PurePosixPath("thumbnails/a b#.jpg"),
+        )
         for i in range(count)
     )
     return write_report(folder, records, ReportSummary("m<b>", "mmel", count, len(failures), "today"), failures)
@@ -75,4 +82,6 @@ def test_a_browser_shows_the_captions_and_runs_nothing(tmp_path):
     browse(page, f"--screenshot={tmp_path / 'shot.png'}", "--window-size=1200,900", tmp=tmp_path / "profile2")
     with Image.open(tmp_path / "shot.png") as shot:
         colours = shot.convert("RGB").getcolors(1 << 24)
-    assert sum(count for count, colour in colours if colour == (0, 128, 128) or colour[1] - colour[0] > 100) > 10_000  # the pictures loaded
+    assert (
+        sum(count for count, colour in colours if colour == (0, 128, 128) or colour[1] - colour[0] > 100) > 10_000
+    )  # the pictures loaded

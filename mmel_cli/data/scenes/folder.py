@@ -38,7 +38,9 @@ def write_scenes(folder: Path, count: int, seed: int, *, split: str = "test", si
         rng = np.random.default_rng([seed, SPLITS.index(split), _CAPTION_STREAM, index])
         index += 1
         if scene.objects:
-            rows += [row | {"split": split} for row in _write(folder, f"{written:06}", scene, captions_of(scene, rng), side)]
+            rows += [
+                row | {"split": split} for row in _write(folder, f"{written:06}", scene, captions_of(scene, rng), side)
+            ]
             written += 1
     temporary = folder / "metadata.jsonl.tmp"
     temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")

@@ -59,9 +59,7 @@ def _stack(rows: list[np.ndarray], device: str | torch.device) -> Tensor:
     return torch.from_numpy(np.stack(rows).astype(np.float32)).to(device)
 
 
-def _background(
-    random: list[np.random.Generator], side: int, axis: Tensor, device: str | torch.device
-) -> Tensor:
+def _background(random: list[np.random.Generator], side: int, axis: Tensor, device: str | torch.device) -> Tensor:
     """Muted blotches, a finer grain and a grating, (B, 3, side, side)."""
     blotch = _stack([_blotches(r) for r in random], device)
     grain = _stack([r.normal(0, r.uniform(0, 0.12), (1, 20, 20)) for r in random], device)
@@ -118,9 +116,7 @@ def _objects(
     shade = torch.zeros_like(cover)
     colour = torch.zeros(len(scenes), MAX_OBJECTS, 3, device=device)
     for shape in SHAPES:
-        items = [
-            (b, k, o) for b, scene in enumerate(scenes) for k, o in enumerate(scene.objects) if o.shape == shape
-        ]
+        items = [(b, k, o) for b, scene in enumerate(scenes) for k, o in enumerate(scene.objects) if o.shape == shape]
         if not items:
             continue
         at = ([b for b, _, _ in items], [k for _, k, _ in items])
@@ -146,9 +142,7 @@ def _texture(u: Tensor, v: Tensor, kind: Tensor) -> Tensor:
     return stripes * (kind == 1) + spots * (kind == 2)
 
 
-def _expose(
-    image: Tensor, random: list[np.random.Generator], axis: Tensor, device: str | torch.device
-) -> Tensor:
+def _expose(image: Tensor, random: list[np.random.Generator], axis: Tensor, device: str | torch.device) -> Tensor:
     """Uneven light and sensor noise, clipped to 0..1."""
     light = _stack([r.uniform((-0.35, -0.35, 0.85, 0), (0.35, 0.35, 1.1, 0.05)) for r in random], device)
     light = light[:, :, None, None]
@@ -182,9 +176,7 @@ def _star(u: Tensor, v: Tensor) -> Tensor:
     tip, notch = (1.1, 0.0), (0.42 * math.cos(step / 2), 0.42 * math.sin(step / 2))
     normal = (notch[1], tip[0] - notch[0])
     scale = math.hypot(*normal)
-    return (radius * torch.cos(angle) - tip[0]) * (normal[0] / scale) + radius * torch.sin(angle) * (
-        normal[1] / scale
-    )
+    return (radius * torch.cos(angle) - tip[0]) * (normal[0] / scale) + radius * torch.sin(angle) * (normal[1] / scale)
 
 
 def _cross(u: Tensor, v: Tensor) -> Tensor:

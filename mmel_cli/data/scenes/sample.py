@@ -85,10 +85,8 @@ def _place(rng: np.random.Generator, others: list[SceneObject], allow_held_out: 
     return None
 
 
-def _shape_and_colour(
-    rng: np.random.Generator, others: list[SceneObject], allow_held_out: bool
-) -> tuple[str, str]:
-    """A pair that often repeats the shape, the colour or both of another object, so that one attribute is not enough."""
+def _shape_and_colour(rng: np.random.Generator, others: list[SceneObject], allow_held_out: bool) -> tuple[str, str]:
+    """A pair that often repeats another object's shape, colour or both, so that one attribute is not enough."""
     while True:
         shape, colour = str(rng.choice(SHAPES)), str(rng.choice(COLOURS))
         if others:

@@ -1,0 +1,102 @@
+"""Configuration: defaults once, options over --set over YAML, and mistakes named with their place."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmel_cli.config import RunConfig, load_config
+from mmel_cli.errors import UsageError
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def test_default_yaml_documents_every_setting_with_its_default():
+    assert yaml.safe_load((CONFIGS / "default.yaml").read_text()) == RunConfig().plain()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_config_loads(path):
+    assert load_config(path).plain()["method"]["name"] in path.read_text()
+
+
+def leaves(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+OTHER = {
+    "model": "x", "device": "cpu", "dtype": "float16", "input.caption": "c", "input.caption_column": "d",
+    "image.geometry": "squash", "method.name": "flow", "method.layers": "last", "method.text_layers": 2,
+    "method.scales": [1], "method.weights": "w", "archive.channels": "final", "archive.dtype": "float16",
+    "heatmap.colormap": "jet", "heatmap.panels": "side-by-side", "limit": 5, "heatmap.max_side": 100,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "default"), list(leaves(RunConfig().plain())))
+def test_every_setting_reaches_the_resolved_configuration(key, default):
+    value = OTHER[key] if key in OTHER else (not default if isinstance(default, bool) else default / 2)
+    value = int(value) if isinstance(default, int) and not isinstance(default, bool) and key not in OTHER else value
+    settings = [f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"]
+    found = dict(leaves(load_config(None, settings).plain()))
+    assert found[key] == value != default
+
+
+def test_options_beat_set_beats_yaml(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("batch_size: 2\nworkers: 2\nlimit: 2\n")
+    config = load_config(path, ["workers=3", "limit=3"], {"limit": 4, "model": None})
+    assert (config.batch_size, config.workers, config.limit) == (2, 3, 4)
+
+
+def test_another_method_by_option_drops_the_files_parameters(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("method:\n  name: mmel\n  scales: [1]\n")
+    config = load_config(path, ["method.heads=single"], {"method.name": "grad-eclip"})
+    assert config.method.plain() == {"name": "grad-eclip", "layers": "last", "text_layers": 8, "heads": "single"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("batch_size: 1\nbatch_size: 2\n", "line 2: key 'batch_size' is given twice"),
+        ("heatmap:\n  opacty: 1\n", "line 2: heatmap.opacty: no such setting; did you mean opacity"),
+        ("batchsize: 1\n", "line 1: batchsize: no such setting; did you mean batch_size"),
+        ("batch_size: many\n", "line 1: batch_size"),
+        ("batch_size: 0\n", "line 1: batch_size"),
+        ("model:\n  - 1\n", "line 1: model"),
+        ("method:\n  name: no\n", "line 1: method"),
+        ("method:\n  name: flow\n  scales: [1]\n", "line 3: method.scales: no such setting"),
+        ("method:\n  name: nope\n", "there are mmel, grad-eclip, flow"),
+        ("heatmap:\n  colormap: infreno\n", "inferno"),
+        ("heatmap:\n  opacity: 1e9\n", "opacity"),
+        ("image:\n  geometry: stretch\n", "native, squash, letterbox"),
+        ("a: [1\n", "is not YAML"),
+        ("- 1\n", "keys and values"),
+        ("a: !!python/object/apply:os.system ['true']\n", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
+    ],
+)
+def test_mistakes_name_the_key_and_its_line(tmp_path, text, says):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_config(path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "c.yaml" in str(caught.value) or "there are" in says
+
+
+def test_scientific_notation_is_a_number(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("method:\n  name: mmel\n  temperature: 1e-2\n")
+    assert load_config(path).method.params.temperature == 0.01
+
+
+@pytest.mark.parametrize("setting", ["x", "=1", "heatmap.opacity.x=1", "heatmap=[1"])
+def test_wrong_settings_are_refused(setting):
+    with pytest.raises(UsageError):
+        load_config(None, [setting])
