@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mmel_cli.data.paths import is_storable, shown
 from mmel_cli.errors import RecordError
 
 MAX_BYTES = 100_000
@@ -18,8 +19,9 @@ def check_caption(value: object, where: str) -> str:
         raise RecordError("pair", f"{NO_CAPTION}: {where} gives none")
     if not isinstance(value, str):
         raise RecordError("pair", f"caption in {where} is {type(value).__name__}, not text")
-    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise RecordError("pair", f"caption in {where} holds a NUL or half a surrogate pair, which HDF5 cannot store")
+    if not is_storable(value):
+        what = "is not UTF-8, or holds a NUL or half a surrogate pair, which HDF5 cannot store"
+        raise RecordError("pair", f"caption in {where} {what}")
     if len(value.encode()) > MAX_BYTES:
         raise RecordError("pair", f"caption in {where} is over {MAX_BYTES} bytes")
     return value.strip()
@@ -34,8 +36,8 @@ def first_line(path: Path) -> str:
     try:
         with path.open("rb") as file:
             line = file.read(MAX_BYTES + 4).split(b"\n", 1)[0]
-        return check_caption(line.decode("utf-8-sig").rstrip("\r"), path.name)
+        return check_caption(line.decode("utf-8-sig").rstrip("\r"), shown(path.name))
     except UnicodeDecodeError as error:
-        raise RecordError("pair", f"{path}: caption is not UTF-8; convert the file") from error
+        raise RecordError("pair", f"{shown(str(path))}: caption is not UTF-8; convert the file") from error
     except OSError as error:
-        raise RecordError("pair", f"{path}: cannot be read ({error.strerror})") from error
+        raise RecordError("pair", f"{shown(str(path))}: cannot be read ({error.strerror})") from error

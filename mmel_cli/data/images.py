@@ -1,17 +1,33 @@
 """Decode images from strangers: upright RGB, or a RecordError of one line."""
 
+import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from mmel_cli.data.paths import shown
 from mmel_cli.errors import RecordError
 
 # No EPS (it runs Ghostscript), no PDF, no formats that only files from another age use.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
-_WHITE = (255, 255, 255, 255)
+_TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Once, since catch_warnings is not safe in threads: ImageLimits is stricter than the warnings about large images, and
+# what Pillow says of damaged tags either ends in an error here or does not touch the pixels.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True)
@@ -24,32 +40,29 @@ class ImageLimits:
 
 
 def decode(path: Path, limits: ImageLimits = ImageLimits()) -> Image.Image:
-    """The first frame of an image file, upright (EXIF), as RGB; transparency over white.
+    """The first frame of an image file, upright (EXIF), as RGB; transparency over white. It carries no metadata.
 
     Raises:
-        RecordError: stage "image", naming the file and the fault.
+        RecordError: stage "image", one line naming the file and the fault.
     """
-    with _open(path, limits) as image:
-        try:
-            return to_rgb(_upright(image))
-        except RecordError:
-            raise
-        except Exception as error:  # decoders raise many kinds on damaged files
-            raise RecordError("image", f"{path}: cannot be decoded ({_short(error)}); replace the file") from error
+    with _decoded(path, limits) as image:
+        rgb = to_rgb(_upright(image))
+        rgb.info.clear()  # a stale orientation would turn it again
+        return rgb
 
 
 def read_mask(path: Path, size: tuple[int, int], limits: ImageLimits = ImageLimits()) -> np.ndarray:
-    """A mask image as bool (height, width), true where any channel is not zero.
+    """A mask image as bool (height, width): true where a channel is not zero and the pixel is not transparent.
 
     Raises:
         RecordError: stage "image", also if it is not of `size` (height, width).
     """
-    values = np.asarray(decode(path, limits)).any(-1)
-    if values.shape != size:
-        raise RecordError(
-            "image", f"{path}: mask is {values.shape[1]}x{values.shape[0]}, its image {size[1]}x{size[0]}"
-        )
-    return values
+    with _decoded(path, limits) as image:
+        inside = _inside(_upright(image))
+        if inside.shape != size:
+            height, width = inside.shape
+            raise RecordError("image", f"mask is {width}x{height}, its image {size[1]}x{size[0]}")
+        return inside
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -57,52 +70,79 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise RecordError("image", "floating-point pixels have no known range; save the image with 8 or 16 bits")
     if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        wide = np.asarray(image).clip(0, 65535).astype(np.uint32)
         return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image).convert("RGB")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        return white
     return image.convert("RGB")
 
 
-def _open(path: Path, limits: ImageLimits) -> Image.Image:
-    """Open and check the header."""
+def _inside(image: Image.Image) -> np.ndarray:
+    """Booleans (height, width); a palette counts by its colours, and grey of any depth by its own values."""
+    if image.has_transparency_data:
+        values = np.asarray(image.convert("RGBA"))
+        return np.asarray(values[..., :3].any(-1) & (values[..., 3] > 0))
+    if image.mode in ("1", "L", "F") or image.mode.startswith("I"):
+        return np.asarray(np.asarray(image) != 0)
+    return np.asarray(np.asarray(image.convert("RGB")).any(-1))
+
+
+@contextmanager
+def _decoded(path: Path, limits: ImageLimits) -> Iterator[Image.Image]:
+    """The decoded first frame; whatever goes wrong up to the end of the block is a RecordError that names the file."""
+    name = shown(str(path))
     try:
-        size = path.stat().st_size
-        if size > limits.max_bytes:
-            raise RecordError("image", f"{path}: is {size} bytes, over image.limits.max_bytes={limits.max_bytes}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the limits below say it
-            image = Image.open(path, formats=FORMATS)
+        _check_file(path, limits)
+        with Image.open(path, formats=FORMATS) as image:
+            _check_size(image.size, limits)
+            image.load()
+            yield image
+    except RecordError as error:
+        raise RecordError(error.stage, f"{name}: {error}") from error
     except UnidentifiedImageError as error:
-        kind = "is empty" if not path.stat().st_size else "is no image of a format that mmel reads"
-        raise RecordError("image", f"{path}: {kind}; replace the file") from error
+        raise RecordError("image", f"{name}: is no image of a format that mmel reads; replace the file") from error
     except Image.DecompressionBombError as error:
-        raise RecordError("image", f"{path}: has far too many pixels ({_short(error)})") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise RecordError("image", f"{path}: cannot be read ({_short(error)}); replace the file") from error
-    width, height = image.size
+        raise RecordError("image", f"{name}: has far too many pixels ({_short(error)})") from error
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        raise RecordError("image", f"{name}: cannot be decoded ({_short(error)}); replace the file") from error
+
+
+def _check_file(path: Path, limits: ImageLimits) -> None:
+    """Before opening: a pipe would block for ever."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise RecordError("image", "is no regular file")
+    if status.st_size == 0:
+        raise RecordError("image", "is empty; replace the file")
+    if status.st_size > limits.max_bytes:
+        raise RecordError("image", f"is {status.st_size} bytes, over image.limits.max_bytes={limits.max_bytes}")
+
+
+def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
+    """Before decoding a pixel."""
+    width, height = size
     aspect = max(width, height) / max(1, min(width, height))
-    if width * height > limits.max_pixels or aspect > limits.max_aspect:
-        image.close()
-        what = (
-            f"max_pixels={limits.max_pixels}"
-            if width * height > limits.max_pixels
-            else f"max_aspect={limits.max_aspect:g}"
-        )
-        raise RecordError("image", f"{path}: {width}x{height} pixels is over image.limits.{what}; resize or crop it")
-    return image
+    if width * height > limits.max_pixels:
+        over = f"max_pixels={limits.max_pixels}"
+    elif aspect > limits.max_aspect:
+        over = f"max_aspect={limits.max_aspect:g}"
+    else:
+        return
+    raise RecordError("image", f"{width}x{height} pixels is over image.limits.{over}; resize or crop it")
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Decode the first frame; turn it as its EXIF says, if the EXIF can be read."""
-    image.load()
+    """Turn it as its EXIF says, if the EXIF can be read."""
     try:
-        return ImageOps.exif_transpose(image)
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # a broken EXIF block says nothing of the pixels
-        return image
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _short(error: Exception) -> str:
     text = str(error).strip()
-    return text.splitlines()[0][:120] if text else type(error).__name__
+    return shown(text.splitlines()[0][:120]) if text else type(error).__name__

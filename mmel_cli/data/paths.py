@@ -1,65 +1,110 @@
 """Which files of a folder may be read, and what records are called."""
 
 import os
+import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from mmel_cli.errors import RecordError
+from mmel_cli.errors import RecordError, UsageError
+from mmel_cli.types import Failure
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2"))
+_MAX_SHOWN = 300
+
+
+def shown(text: str) -> str:
+    """Untrusted text for a message: one line, control characters and half surrogate pairs escaped, cut when long."""
+    cut = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
+def is_storable(text: str) -> bool:
+    """Whether HDF5 can hold the text: no NUL, no half surrogate pair (a byte that was not UTF-8 becomes one)."""
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
 
 
 def walk(root: Path) -> Iterator[str]:
     """Every file below `root`, relative with forward slashes, sorted folder by folder; hidden names are skipped.
 
-    Links to folders are not followed.
+    Links to folders are not followed; they come out like files.
+
+    Raises:
+        UsageError: if a folder cannot be listed.
     """
-    yield from _walk(root, "")
+    pending = [""]  # a stack and no recursion, since folders can be nested deeper than calls
+    while pending:
+        name = pending.pop()
+        if name and not name.endswith("/"):
+            yield name
+            continue
+        try:
+            pending += reversed(_entries(root, name))
+        except OSError as error:
+            where = shown(str(root / name))
+            raise UsageError(f"{where}: cannot be listed ({error.strerror}); make it readable or move it") from error
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as found:
+def _entries(root: Path, folder: str) -> list[str]:
+    """The names in a folder, sorted; those of folders end in a slash."""
+    with os.scandir(root / folder) as found:
         entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
-        else:
-            yield prefix + entry.name
+    return [f"{folder}{entry.name}{'/' if entry.is_dir(follow_symlinks=False) else ''}" for entry in entries]
+
+
+def images(root: Path) -> Iterator[str | Failure]:
+    """Every image file below `root`, in `walk`'s order, and a Failure for each link to a folder outside."""
+    inside = root.resolve()
+    for name in walk(root):
+        if is_image(name):
+            yield name
+        elif _leads_out(root / name, inside):
+            error = f"{shown(name)}: is a link to a folder outside; refused, so move or copy the folder"
+            yield Failure(escaped(name), "pair", error)
+
+
+def _leads_out(path: Path, root: Path) -> bool:
+    """Whether it is a link to a folder outside; the files of one inside are walked by their own names."""
+    return path.is_symlink() and path.is_dir() and not path.resolve().is_relative_to(root)
 
 
 def is_image(name: str) -> bool:
     """Whether a name has an image's suffix."""
-    return Path(name).suffix.lower() in SUFFIXES
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 def resolve(root: Path, name: str) -> Path:
-    """The file that `name` (relative to `root`) means, if it is a regular file inside `root`.
+    """The file that `name` (relative to `root`, with forward slashes) means, if it is a regular file inside `root`.
 
     Raises:
-        RecordError: stage "pair" if it is absolute, climbs or leads out, or is no regular file; stage "image" if it
-        is missing.
+        RecordError: stage "pair" if it is absolute, climbs or leads out, is no regular file, or has a name that is not
+        UTF-8; stage "image" if it is missing.
     """
-    if "\0" in name or not name:
-        raise RecordError("pair", f"{name!r} is no file name")
-    path = Path(name.replace("\\", "/"))
+    if not name or not is_storable(name):
+        raise RecordError("pair", f"{shown(name)!r}: is no file name in UTF-8; rename the file")
+    path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or ":/" in name:
-        raise RecordError(
-            "pair", f"{name}: must be a path inside the folder; absolute paths, '..' and URLs are refused"
-        )
+        what = "must be a path inside the folder; absolute paths, '..' and URLs are refused"
+        raise RecordError("pair", f"{shown(name)}: {what}")
     full = root / path
     try:
         inside = full.resolve(strict=True).is_relative_to(root.resolve())
+        regular = inside and stat.S_ISREG(full.stat().st_mode)
     except FileNotFoundError as error:
-        raise RecordError("image", f"{full}: does not exist") from error
-    except (OSError, RuntimeError) as error:
-        raise RecordError("pair", f"{name}: cannot be resolved ({type(error).__name__})") from error
+        raise RecordError("image", f"{shown(str(full))}: does not exist") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
+        raise RecordError("pair", f"{shown(name)}: cannot be resolved ({type(error).__name__})") from error
     if not inside:
-        raise RecordError("pair", f"{name}: is a link that leads out of the folder; refused")
-    if not full.is_file():
-        raise RecordError("pair", f"{name}: is no regular file; refused")
+        raise RecordError("pair", f"{shown(name)}: is a link that leads out of the folder; refused")
+    if not regular:
+        raise RecordError("pair", f"{shown(name)}: is no regular file; refused")
     return full
 
 
 def record_id(image: str, number: int) -> str:
     """The id of an image's caption `number`, from 0."""
-    return f"{image}#{number}"
+    return f"{escaped(image)}#{number}"
+
+
+def escaped(name: str) -> str:
+    """The name itself, or for one that is not UTF-8 a spelling that is."""
+    return name.encode("utf-8", "backslashreplace").decode()

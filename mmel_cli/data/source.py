@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmel_cli.data import metadata, sidecar
 from mmel_cli.data.captions import check_caption
-from mmel_cli.data.paths import is_image, record_id, walk
+from mmel_cli.data.paths import images, is_image, is_storable, record_id, shown
 from mmel_cli.errors import RecordError, UsageError
 from mmel_cli.types import Failure, Sample
 
@@ -29,10 +29,8 @@ def open_source(path: Path, *, caption: str | None = None, caption_column: str |
     Raises:
         UsageError: if there is nothing to read, or the options do not fit.
     """
-    if not path.exists():
-        raise UsageError(f"{path}: does not exist; give an image or a folder of images with captions")
-    if path.is_file():
-        return _single(path, caption)
+    if _is_single(path):
+        return _single(path, caption, caption_column)
     if caption is not None:
         raise UsageError(f"--caption goes with one image, and {path} is a folder; put captions into metadata.jsonl")
     files = metadata.find(path)
@@ -40,14 +38,34 @@ def open_source(path: Path, *, caption: str | None = None, caption_column: str |
         return _imagefolder(path, files, caption_column)
     if caption_column is not None:
         raise UsageError(f"--caption-column {caption_column}: {path} has no metadata.csv or metadata.jsonl")
-    if not any(is_image(name) for name in walk(path)):
+    if next(images(path), None) is None:
         raise UsageError(f"{path}: holds no images; give a folder with metadata.jsonl, or images with .txt files")
     return Source("images with sidecar text files (.caption or .txt)", partial(sidecar.read, path))
 
 
-def _single(path: Path, caption: str | None) -> Source:
+def _is_single(path: Path) -> bool:
+    """Whether the input is a file; False for a folder."""
+    try:
+        if path.is_dir():
+            return False
+        if path.is_file():
+            return True
+        there = path.exists()
+    except OSError as error:
+        raise UsageError(f"{shown(str(path))}: cannot be opened ({error.strerror})") from error
+    what = "is neither a file nor a folder" if there else "does not exist"
+    raise UsageError(f"{shown(str(path))}: {what}; give an image or a folder of images with captions")
+
+
+def _single(path: Path, caption: str | None, column: str | None) -> Source:
+    if column is not None:
+        raise UsageError(f"--caption-column goes with a folder, and {path} is a file; use --caption TEXT")
+    if caption is None and not is_image(path.name):
+        raise UsageError(f"{path}: is no image; give the folder that holds it")
     if caption is None:
         raise UsageError(f"{path}: is one image; say what to explain with --caption TEXT")
+    if not is_storable(path.name):
+        raise UsageError(f"{shown(str(path))}: its name is not UTF-8; rename the file")
     try:
         text = check_caption(caption, "--caption")
     except RecordError as error:
@@ -57,12 +75,6 @@ def _single(path: Path, caption: str | None) -> Source:
 
 
 def _imagefolder(path: Path, files: tuple[str, ...], column: str | None) -> Source:
-    found = metadata.columns(path, files)
-    usable = column in found if column else any(c in found or "caption_0" in found for c in metadata.COLUMNS)
-    if found and not usable:
-        wanted = f"column {column!r}" if column else f"caption column ({', '.join(metadata.COLUMNS)})"
-        raise UsageError(f"{path / files[0]}: has no {wanted} but {', '.join(found)}; name one with --caption-column")
-    if not found:
-        raise UsageError(f"{path / files[0]}: holds no readable row")
+    metadata.check_columns(path, files, column)
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     return Source(f"HuggingFace imagefolder ({files[0]}{more})", metadata.Metadata(path, files, column).read)

@@ -1,6 +1,8 @@
 """Write scenes as a HuggingFace imagefolder: images/, masks/ and metadata.jsonl, one row a caption."""
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,38 +29,60 @@ def write_scenes(folder: Path, count: int, seed: int, *, split: str = "test", si
     Raises:
         UsageError: if the folder holds anything but the same scenes.
     """
-    parameters = {"count": count, "seed": seed, "split": split, "side": side}
-    _claim(folder, parameters)
+    _check(count, seed, split, side)
+    _claim(folder, {"count": count, "seed": seed, "split": split, "side": side})
     for name in ("images", "masks"):
         (folder / name).mkdir(exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    index = written = 0
-    while written < count:
+    final, temporary = folder / "metadata.jsonl", folder / "metadata.jsonl.tmp"
+    final.unlink(missing_ok=True)  # while files are rewritten the set is not whole
+    captions = 0
+    with temporary.open("w", encoding="utf-8") as file:
+        for number, (scene, said) in enumerate(_scenes(count, seed, split)):
+            for row in _write(folder, f"{number:06}", scene, said, side):
+                file.write(json.dumps(row | {"split": split}) + "\n")
+                captions += 1
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(final)
+    return captions
+
+
+def _scenes(count: int, seed: int, split: str) -> Iterator[tuple[Scene, list[Caption]]]:
+    """The first `count` scenes that have an object, with their captions."""
+    index = made = 0
+    while made < count:
         scene = sample_scene(seed, split, index)
         rng = np.random.default_rng([seed, SPLITS.index(split), _CAPTION_STREAM, index])
         index += 1
         if scene.objects:
-            rows += [
-                row | {"split": split} for row in _write(folder, f"{written:06}", scene, captions_of(scene, rng), side)
-            ]
-            written += 1
-    temporary = folder / "metadata.jsonl.tmp"
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    temporary.rename(folder / "metadata.jsonl")
-    return len(rows)
+            yield scene, captions_of(scene, rng)
+            made += 1
+
+
+def _check(count: int, seed: int, split: str, side: int) -> None:
+    if split not in SPLITS:
+        raise UsageError(f"split {split!r}: is not one of {', '.join(SPLITS)}")
+    if count < 1 or seed < 0 or side < 1:
+        raise UsageError(f"count {count}, seed {seed}, side {side}: count and side must be above 0, seed not below")
 
 
 def _claim(folder: Path, parameters: dict[str, Any]) -> None:
     """Make the folder, or see that it was made for the same scenes."""
     mark = folder / _PARAMETERS
     if mark.is_file():
-        if json.loads(mark.read_text("utf-8")) != parameters:
-            raise UsageError(f"{folder}: holds other scenes ({mark.read_text('utf-8').strip()}); give a new folder")
+        try:
+            found = json.loads(mark.read_text("utf-8"))
+        except ValueError as error:
+            raise UsageError(f"{mark}: is not what mmel writes; give a new folder") from error
+        if found != parameters:
+            raise UsageError(f"{folder}: holds other scenes ({json.dumps(found)[:200]}); give a new folder")
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    temporary = folder / f"{_PARAMETERS}.tmp"
+    if folder.exists() and (not folder.is_dir() or any(path != temporary for path in folder.iterdir())):
         raise UsageError(f"{folder}: is not empty; give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps(parameters) + "\n", "utf-8")
+    temporary.write_text(json.dumps(parameters) + "\n", "utf-8")
+    temporary.rename(mark)
 
 
 def _write(folder: Path, name: str, scene: Scene, captions: list[Caption], side: int) -> list[dict[str, Any]]:
