@@ -1,0 +1,77 @@
+"""One batch: memory that runs out, maps that are not finite, and a GPU when there is one."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mmel_cli import load_archive
+from mmel_cli.attribution import METHODS
+from mmel_cli.config import load_config
+from mmel_cli.model import load_model
+from mmel_cli.pipelines.engine import Engine
+from mmel_cli.pipelines.explain import explain
+
+
+@pytest.fixture
+def settings(tiny):
+    return {"model": str(tiny), "device": "cpu", "heatmaps": False, "batch_size": 8}
+
+
+def test_a_batch_that_does_not_fit_is_explained_in_halves(photos, settings, tmp_path, monkeypatch):
+    explain(photos, tmp_path / "whole", load_config(None, (), settings))
+    real, sizes = Engine._explain, []
+
+    def small_memory(engine, batch):
+        sizes.append(len(batch.samples))
+        if len(batch.samples) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(engine, batch)
+
+    monkeypatch.setattr(Engine, "_explain", small_memory)
+    summary, _ = explain(photos, tmp_path / "halves", load_config(None, (), settings))
+    assert (summary.done, summary.failed) == (24, 0)
+    assert sizes[:4] == [8, 4, 2, 2]
+    with load_archive(tmp_path / "whole") as one, load_archive(tmp_path / "halves") as other:
+        assert one.ids == other.ids
+        np.testing.assert_allclose(one.column("map"), other.column("map"), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["map", "layers"])
+def test_a_map_that_is_not_finite_is_a_failure_of_its_pair_alone(photos, settings, tmp_path, monkeypatch, kind):
+    method = METHODS["flow"]
+
+    def spoiled(capture, params, state):
+        found = method.explain(capture, params, state)
+        broken = (found.map if kind == "map" else found.layers["flow"]).clone()
+        broken[2].view(-1)[0] = torch.nan
+        return dataclasses.replace(found, **({"map": broken} if kind == "map" else {"layers": {"flow": broken}}))
+
+    monkeypatch.setitem(METHODS, "flow", dataclasses.replace(method, explain=spoiled))
+    config = load_config(None, ["limit=8"], settings | {"method.name": "flow"})
+    summary, _ = explain(photos, tmp_path / "run", config)
+    assert (summary.done, summary.failed_by_stage) == (7, {"model": 1})
+    assert '"01.png#0"' in (tmp_path / "run/failures.jsonl").read_text()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("dtype", "correlation"), [("float32", 0.9999), ("bfloat16", 0.95), ("float16", 0.99)])
+def test_cuda_agrees_with_the_cpu(photos, settings, tmp_path, method, dtype, correlation):
+    maps = []
+    for device, kind in (("cpu", "float32"), ("cuda", dtype)):
+        given = settings | {"device": device, "dtype": kind, "method.name": method}
+        explain(photos, tmp_path / device, load_config(None, (), given))
+        with load_archive(tmp_path / device) as archive:
+            maps.append(archive.column("map").reshape(24, -1))
+    for one, other in zip(*maps, strict=True):
+        if one.std() > 0:
+            assert np.corrcoef(one, other)[0, 1] > correlation
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_auto_takes_the_gpu(tiny):
+    assert load_model(str(tiny), "auto", "auto").spec.device.startswith("cuda")

@@ -1,0 +1,30 @@
+"""README and ARCHITECTURE name what there is."""
+
+import re
+from pathlib import Path
+
+from mmel_cli.attribution import METHODS
+from mmel_cli.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_readme_names_every_command_and_method():
+    for command in app.registered_commands:
+        assert f"mmel {command.name}" in README
+    for method in METHODS:
+        assert f"`{method}`" in README
+
+
+def test_every_relative_link_and_named_module_exists():
+    for page in (ROOT / "README.md", ROOT / "mmel_cli/ARCHITECTURE.md"):
+        text = page.read_text()
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (page.parent / link).exists(), link
+        for module in re.findall(r"`([a-z_]+/[a-z_/]+\.(?:py|html))`", text):
+            assert (ROOT / "mmel_cli" / module).exists(), module
+
+
+def test_readme_has_no_open_figure():
+    assert not re.search(r"@[A-Z]+@", README)
