@@ -137,7 +137,7 @@ class Batches(torch.utils.data.Dataset):
             chosen = [true[int(k)] for k in rng.permutation(len(true))[:VIEWS]]
             for view, caption in zip(views, (chosen * VIEWS)[:VIEWS], strict=True):
                 view.append(caption)
-                near = hard_negatives(caption, scene)
+                near = [other for other in hard_negatives(caption, scene) if not other.held_out]
                 negatives += [near[int(k)] for k in rng.permutation(len(near))[: math.ceil(NEGATIVES / VIEWS)]]
         captions = [caption for view in views for caption in view] + negatives
         truth = torch.from_numpy(truth_table(captions, scenes))
@@ -271,7 +271,7 @@ def validate(model: CLIPModel, tokenizer: CLIPTokenizer, processor: ImageProcess
     figures = {}
     for kind in ("single", *KINDS):
         cases = choices(kind, split, count)
-        hits, near_hits = [], []
+        hits, near_hits, held_out = [], [], []
         for scene, captions in cases:
             pixels = paint([scene], SCENE_SIDE)[0][0].mul(255).round().byte().permute(1, 2, 0).numpy()
             inputs = processor(Image.fromarray(pixels), return_tensors="pt").to(device)
@@ -279,12 +279,17 @@ def validate(model: CLIPModel, tokenizer: CLIPTokenizer, processor: ImageProcess
             image = model.get_image_features(inputs["pixel_values"]).pooler_output
             scores = (normalize(model.get_text_features(**words).pooler_output, dim=-1) @ image[0]).cpu()
             hits.append(bool(scores.argmax() == 0))
+            held_out.append(any(scene.objects[k].held_out for k in captions[0].about(scene)))
             # only what this kind adds: the opposite relation, the other numbers
             rivals = [i for i, c in enumerate(captions) if i and c.first == captions[0].first]
             rivals = [i for i in rivals if captions[i].second == captions[0].second]
             if rivals and kind in ("relation", "count"):
                 near_hits.append(bool(scores[0] > scores[rivals].max()))
         figures[kind] = round(float(np.mean(hits)), 4)
+        if kind == "single" and any(held_out):
+            rare = np.array(held_out)
+            figures["single_seen"] = round(float(np.mean(np.array(hits)[~rare])), 4)
+            figures["single_held_out"] = round(float(np.mean(np.array(hits)[rare])), 4)
         if near_hits:
             figures[f"{kind}_only"] = round(float(np.mean(near_hits)), 4)
     model.train()

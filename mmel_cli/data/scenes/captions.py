@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmel_cli.data.scenes.sample import COLOURS, SHAPES, SIZES, TEXTURES, Scene, SceneObject
+from mmel_cli.data.scenes.sample import COLOURS, HELD_OUT, SHAPES, SIZES, TEXTURES, Scene, SceneObject
 
 RELATIONS = ("left of", "right of", "above", "below")
 NUMBERS = ("zero", "one", "two", "three", "four")
@@ -59,6 +59,12 @@ class Caption:
         if self.second is None:
             return text
         return f"{text} {self.relation or 'and'} {_article(self.second.words())}"
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it names a shape-colour pair that training never shows, neither as truth nor as a negative."""
+        phrases = [self.first] if self.second is None else [self.first, self.second]
+        return any((phrase.shape, phrase.colour) in HELD_OUT for phrase in phrases)
 
     def about(self, scene: Scene) -> tuple[int, ...]:
         """Indices of the objects that the caption names: all that match, and for a relation all pairs that hold."""
