@@ -26,6 +26,10 @@ class ArchiveError(MmelError):
     """An archive is damaged, unsafe, or not what the command needs."""
 
 
+class DamagedError(ArchiveError):
+    """An archive file is cut off or its bytes have changed; its records can be computed again."""
+
+
 class ModelError(MmelError):
     """A model cannot be loaded or cannot be explained."""
 

@@ -1,6 +1,8 @@
 """Copy all shards of a run into one file."""
 
 import os
+from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import h5py
@@ -24,11 +26,15 @@ def merge(run: Path, out: Path) -> int:
     paths = archive_files(run)
     temporary = out.with_name(out.name + ".tmp")
     try:
-        with h5py.File(temporary, "w", libver=LIBVER) as target:
-            ids: set[str] = set()
-            for path in paths:
-                _append(target, path, ids)
-        with temporary.open("rb+") as file:
+        ids: set[str] = set()
+        with temporary.open("wb+", buffering=0) as file:
+            sink = _Sink(file)
+            with h5py.File(sink, "w", libver=LIBVER) as target:
+                for path in paths:
+                    _append(target, path, ids)
+                    sink.check()
+            sink.check()
+            file.flush()
             os.fsync(file.fileno())
         temporary.rename(out)
         sync_folder(out.parent)
@@ -37,6 +43,46 @@ def merge(run: Path, out: Path) -> int:
     finally:
         temporary.unlink(missing_ok=True)
     return len(ids)
+
+
+class _Sink:
+    """A file for HDF5 to write to that keeps the first error back: HDF5 crashes when its own file cannot grow."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._error: OSError | None = None
+        self.seek, self.tell, self.read, self.readinto = file.seek, file.tell, file.read, file.readinto
+
+    def write(self, data: memoryview) -> int:
+        """Pretend, once the disk is full, so that HDF5 can close; `check` tells."""
+        self._keep(lambda: self._write_all(data))
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        """The same."""
+        self._keep(lambda: self._file.truncate(size))
+        return size
+
+    def flush(self) -> None:
+        """The same."""
+        self._keep(self._file.flush)
+
+    def check(self) -> None:
+        """Raise the error that was kept back."""
+        if self._error is not None:
+            raise self._error
+
+    def _write_all(self, data: memoryview) -> None:
+        done = 0
+        while done < len(data):  # an unbuffered file may take a part
+            done += self._file.write(data[done:])
+
+    def _keep(self, step: Callable[[], object]) -> None:
+        try:
+            if self._error is None:
+                step()
+        except OSError as error:
+            self._error = error
 
 
 def _append(target: h5py.File, path: Path, ids: set[str]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from mmel_cli.archive.safety import open_safely
 from mmel_cli.archive.schema import KINDS, SCALE
 from mmel_cli.archive.writer import SHARDS
-from mmel_cli.errors import ArchiveError
+from mmel_cli.errors import ArchiveError, DamagedError
 from mmel_cli.types import Explanation, RunInfo
 
 
@@ -42,17 +42,19 @@ class Archive:
     """A read-only archive; iterate for Explanations in order, or index by record id. Close it, or use `with`."""
 
     def __init__(self, paths: list[Path]) -> None:
-        self._paths, self._files, infos = paths, [], []
-        try:
-            for path in paths:
-                file, info = open_safely(path)
-                self._files.append(file)
-                infos.append(info)
-                _same_run(path, info, paths[0], infos[0])
-        except ArchiveError:
-            self.close()
-            raise
-        self.info: RunInfo = infos[0]
+        self._paths = paths
+        self._open: tuple[int, h5py.File] | None = None  # one file at a time, however many shards there are
+        self._counts: list[int] = []
+        first: tuple[RunInfo, list[str]] | None = None
+        for path in paths:
+            file, info = open_safely(path)
+            with file:
+                held = (info, _datasets(file))
+                self._counts.append(len(file["id"]))
+            first = first or held
+            if held[0].config_sha256 != first[0].config_sha256 or held[1] != first[1]:
+                raise ArchiveError(f"{path}: is of another run than {paths[0]}; keep one run a folder")
+            self.info = info
 
     def __enter__(self) -> Self:
         return self
@@ -61,12 +63,13 @@ class Archive:
         self.close()
 
     def close(self) -> None:
-        """Close every file."""
-        for file in self._files:
-            file.close()
+        """Close the open file."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
 
     def __len__(self) -> int:
-        return sum(len(file["id"]) for file in self._files)
+        return sum(self._counts)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -75,11 +78,8 @@ class Archive:
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
-        return {
-            name: (number, row)
-            for number, file in enumerate(self._files)
-            for row, name in enumerate(file["id"].asstr()[:])
-        }
+        places = [(number, row) for number, count in enumerate(self._counts) for row in range(count)]
+        return dict(zip(self.ids, places, strict=True))
 
     def __contains__(self, record_id: str) -> bool:
         return record_id in self._places
@@ -87,12 +87,12 @@ class Archive:
     def __getitem__(self, record_id: str) -> Explanation:
         """The record of an id; KeyError if there is none."""
         number, row = self._places[record_id]
-        return self._record(self._files[number], row)
+        return _record(self._file(number), row)
 
     def __iter__(self) -> Iterator[Explanation]:
-        for file in self._files:
-            for row in range(len(file["id"])):
-                yield self._record(file, row)
+        for number, count in enumerate(self._counts):
+            for row in range(count):
+                yield _record(self._file(number), row)
 
     def column(self, name: str) -> np.ndarray:
         """One whole dataset across the files, for example "score" or "map" (P, h, w); maps come back as float32.
@@ -100,31 +100,40 @@ class Archive:
         Raises:
             KeyError: if this archive does not hold it.
         """
-        return np.concatenate([_read(file, name, slice(None)) for file in self._files])
+        return np.concatenate([_read(self._file(n), name, slice(None)) for n in range(len(self._paths))])
 
-    def _record(self, file: h5py.File, row: int) -> Explanation:
-        tokens = tuple(str(text) for text in _read(file, "tokens/text", row) if text)
-        kinds = [kind for kind in KINDS if f"layers/{kind}" in file]
-        scales = sorted(int(k[7:]) for k in file.get("layers", ()) if k.startswith("shared_") and k[7:].isdecimal())
-        height, width = (int(n) for n in file["image_size"][row])
-        x0, y0, x1, y1 = (float(n) for n in file["box"][row])
-        return Explanation(
-            **{name: str(_read(file, name, row)) for name in ("id", "image", "caption")},
-            truncated=bool(file["truncated"][row]),
-            score=float(file["score"][row]),
-            image_size=(height, width),
-            box=(x0, y0, x1, y1),
-            map=_read(file, "map", row),
-            layers={kind: _read(file, f"layers/{kind}", row) for kind in kinds},
-            shared={scale: _read(file, f"layers/shared_{scale}", row) for scale in scales},
-            tokens=tokens,
-            token_map=_read(file, "tokens/map", row)[: len(tokens)],
-        )
+    def _file(self, number: int) -> h5py.File:
+        """File `number`, checked again when it is opened again."""
+        if self._open is None or self._open[0] != number:
+            self.close()
+            self._open = (number, open_safely(self._paths[number])[0])
+        return self._open[1]
 
 
-def _same_run(path: Path, info: RunInfo, first: Path, expected: RunInfo) -> None:
-    if info.config_sha256 != expected.config_sha256 or info.grid != expected.grid:
-        raise ArchiveError(f"{path}: is of another run than {first}; keep one run a folder")
+def _datasets(file: h5py.File) -> list[str]:
+    names: list[str] = []
+    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return names
+
+
+def _record(file: h5py.File, row: int) -> Explanation:
+    tokens = tuple(str(text) for text in _read(file, "tokens/text", row) if text)
+    kinds = [kind for kind in KINDS if f"layers/{kind}" in file]
+    scales = sorted(int(k[7:]) for k in file.get("layers", ()) if k.startswith("shared_") and k[7:].isdecimal())
+    height, width = (int(n) for n in _read(file, "image_size", row))
+    x0, y0, x1, y1 = (float(n) for n in _read(file, "box", row))
+    return Explanation(
+        **{name: str(_read(file, name, row)) for name in ("id", "image", "caption")},
+        truncated=bool(_read(file, "truncated", row)),
+        score=float(_read(file, "score", row)),
+        image_size=(height, width),
+        box=(x0, y0, x1, y1),
+        map=_read(file, "map", row),
+        layers={kind: _read(file, f"layers/{kind}", row) for kind in kinds},
+        shared={scale: _read(file, f"layers/shared_{scale}", row) for scale in scales},
+        tokens=tokens,
+        token_map=_read(file, "tokens/map", row)[: len(tokens)],
+    )
 
 
 def _read(file: h5py.File, name: str, rows: Any) -> Any:
@@ -139,6 +148,6 @@ def _read(file: h5py.File, name: str, rows: Any) -> Any:
             return (
                 values.astype(np.float32) * factors.reshape(-1, *[1] * (item.ndim - 1))[0 if factors.ndim == 0 else ...]
             )
-    except OSError as error:
-        raise ArchiveError(f"{file.filename}: {name} is damaged ({error}); run mmel verify") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedError(f"{file.filename}: {name} is damaged ({error}); run mmel verify") from error
     return values

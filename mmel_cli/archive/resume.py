@@ -9,8 +9,7 @@ from pathlib import Path
 from mmel_cli.archive.safety import open_safely
 from mmel_cli.archive.verify import damage
 from mmel_cli.archive.writer import SHARDS
-from mmel_cli.errors import ArchiveError, UsageError
-from mmel_cli.types import RunInfo
+from mmel_cli.errors import DamagedError, UsageError
 
 _DIGEST = 8  # bytes an id
 
@@ -37,32 +36,34 @@ def committed_ids(folder: Path, config_sha256: str) -> tuple[IdSet, list[str]]:
 
     Raises:
         UsageError: if a shard was written with another configuration, model or method.
+        ArchiveError: if a shard cannot be opened or is of another version; nothing is set aside then.
     """
     done, damaged = IdSet(), []
     for path in sorted(folder.glob(SHARDS)):
         try:
-            info, ids = _read_whole(path)
-        except (ArchiveError, OSError, UnicodeDecodeError):
-            path.rename(path.with_name(path.name + ".damaged"))
-            damaged.append(path.name)
+            ids = _read_whole(path, config_sha256)
+        except DamagedError:
+            damaged.append(path)
             continue
-        if info.config_sha256 != config_sha256:
-            raise UsageError(
-                f"--out {folder.parent}: holds a run with another input, configuration, model or method "
-                "(see run.yaml); give another folder, or --overwrite to start anew"
-            )
         for name in ids:
             done.add(name)
-    return done, damaged
+    for path in damaged:  # only once every readable shard has turned out to be of this run
+        path.rename(path.with_name(path.name + ".damaged"))
+    return done, [path.name for path in damaged]
 
 
-def _read_whole(path: Path) -> tuple[RunInfo, list[str]]:
-    """What a shard says and its ids, after every chunk was read."""
+def _read_whole(path: Path, config_sha256: str) -> list[str]:
+    """The ids of a shard, after every chunk was read."""
     file, info = open_safely(path)
     with file:
+        if info.config_sha256 != config_sha256:
+            raise UsageError(
+                f"--out {path.parent.parent}: holds a run with another input, configuration, model or method "
+                "(see run.yaml); give another folder, or --overwrite to start anew"
+            )
         for problem in damage(file):
-            raise ArchiveError(problem)
-        return info, [str(name) for name in file["id"].asstr()[:]]
+            raise DamagedError(f"{path}: {problem}")
+        return [str(name) for name in file["id"].asstr()[:]]
 
 
 @contextmanager

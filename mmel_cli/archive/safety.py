@@ -5,10 +5,10 @@ from pathlib import Path
 import h5py
 
 from mmel_cli.archive.schema import COLUMNS, SCALE, TEXT, TOKENS_TEXT, map_shape, read_info
-from mmel_cli.errors import ArchiveError
+from mmel_cli.errors import ArchiveError, DamagedError
 from mmel_cli.types import RunInfo
 
-MAX_RECORD_BYTES = 1 << 30  # one chunk is one record
+MAX_RECORD_BYTES = 1 << 26  # one chunk is one record
 MAX_GRID, MAX_LAYERS, MAX_TOKENS = 4096, 4096, 1 << 16
 
 
@@ -21,14 +21,17 @@ def open_safely(path: Path) -> tuple[h5py.File, RunInfo]:
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
-        raise ArchiveError(f"{path}: is not a readable HDF5 file ({_short(error)}); write it again") from error
+        if isinstance(error, PermissionError | FileNotFoundError):
+            raise ArchiveError(f"{path}: cannot be opened ({error.strerror}); fix its permissions") from error
+        raise DamagedError(f"{path}: is not a readable HDF5 file ({_short(error)}); write it again") from error
     try:
         return file, check(file, path)
-    except Exception as error:
+    except ArchiveError:
         file.close()
-        if isinstance(error, (KeyError, OSError, RuntimeError, ValueError)) and not isinstance(error, ArchiveError):
-            raise ArchiveError(f"{path}: is damaged ({_short(error)}); write it again") from error
         raise
+    except Exception as error:  # h5py raises many kinds on files that are damaged or made to confuse it
+        file.close()
+        raise DamagedError(f"{path}: is damaged ({_short(error)}); write it again") from error
 
 
 def check(file: h5py.File, path: Path) -> RunInfo:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from mmel_cli.errors import ArchiveError
+from mmel_cli.errors import ArchiveError, DamagedError
 from mmel_cli.types import RunInfo
 
 FORMAT, VERSION = "mmel-maps", 1
@@ -93,7 +93,7 @@ def write_info(file: h5py.File, info: RunInfo) -> None:
     versions = values.pop("versions")
     file.attrs.update(
         values
-        | {"config": canonical(info.config), "format": FORMAT, "version": VERSION}
+        | {"config": canonical(info.config), "format": FORMAT, "version": VERSION, "info_sha256": _digest(info)}
         | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
         | {f"{name}_version": text for name, text in versions.items()}
     )
@@ -109,7 +109,7 @@ def read_info(file: h5py.File, name: str) -> RunInfo:
     if attrs.get("format") != FORMAT or attrs.get("version") != VERSION:
         raise ArchiveError(f"{name}: is not an {FORMAT} version {VERSION} archive; give one written by mmel explain")
     try:
-        return RunInfo(
+        info = RunInfo(
             **{key: str(attrs[key]) for key in ("model", "model_sha256", "method", "geometry", "device", "dtype")},
             config_sha256=str(attrs["config_sha256"]),
             layers=tuple(int(n) for n in attrs["layers"]),
@@ -120,10 +120,18 @@ def read_info(file: h5py.File, name: str) -> RunInfo:
             config=json.loads(attrs["config"]),
             versions={key.removesuffix("_version"): str(attrs[key]) for key in attrs if key.endswith("_version")},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ArchiveError(
             f"{name}: a root attribute is missing or wrong ({error}); write the archive again"
         ) from error
+    if attrs.get("info_sha256") != _digest(info):
+        raise DamagedError(f"{name}: the root attributes do not match their checksum; write the archive again")
+    return info
+
+
+def _digest(info: RunInfo) -> str:
+    """HDF5 keeps no checksum of text, and most root attributes are text."""
+    return hashlib.sha256(canonical(asdict(info)).encode()).hexdigest()
 
 
 def _pair(values: Any) -> tuple[int, int]:

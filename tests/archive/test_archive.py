@@ -288,3 +288,71 @@ def test_hostile_files_are_refused_before_data_is_read(tmp_path, info, make, att
         load_archive(path)
     assert "\n" not in str(caught.value)
     assert verify(path).problems
+
+
+def test_merge_on_a_full_disk_is_one_clean_error(tmp_path, info, make):
+    """In a process of its own whose files may not grow: HDF5 itself would crash there."""
+    run = write(tmp_path / "archive", info, [make(n) for n in range(10)]).parent
+    code = """if True:
+        import resource, signal, sys
+        from pathlib import Path
+        from mmel_cli.archive import merge
+        from mmel_cli.errors import ArchiveError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+        try:
+            merge(Path(sys.argv[1]), Path(sys.argv[2]))
+        except ArchiveError as error:
+            print(error)
+    """
+    for limit in (100, 5000, 40000):
+        command = [sys.executable, "-c", code, run, tmp_path / "all.h5", limit]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+        assert "cannot be written" in done.stdout
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["archive"]
+
+
+def test_only_damage_is_set_aside_and_not_before_the_run_is_known_to_be_the_same(tmp_path, info, make):
+    other = dataclasses.replace(info, config_sha256="0" * 64)
+    write(tmp_path, other, [make(0)])
+    (tmp_path / "part-00000.h5").rename(tmp_path / "part-00009.h5")
+    (tmp_path / "part-00001.h5").write_bytes(b"damaged")
+    with pytest.raises(UsageError, match="--overwrite"):
+        committed_ids(tmp_path, info.config_sha256)
+    with h5py.File(tmp_path / "part-00009.h5", "r+") as file:
+        file.attrs["version"] = 2
+    with pytest.raises(ArchiveError, match="version 1"):
+        committed_ids(tmp_path, info.config_sha256)
+    assert not list(tmp_path.glob("*.damaged"))
+
+
+@pytest.mark.parametrize("name", ["config", "model_sha256", "grid", "torch_version"])
+def test_changed_root_attributes_are_found(tmp_path, info, make, name):
+    path = write(tmp_path, info, [make(0)]) / "part-00000.h5"
+    with h5py.File(path, "r+") as file:
+        value = file.attrs[name]
+        file.attrs[name] = '{"b":[1]}' if name == "config" else "x" if isinstance(value, str) else value[::-1]
+    assert verify(path).problems
+    with pytest.raises(ArchiveError):
+        load_archive(path)
+
+
+def test_many_shards_need_one_open_file(tmp_path, info, make):
+    import resource
+
+    write(tmp_path, info, [make(n) for n in range(60)], shard_size=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 12, hard))
+    try:
+        with load_archive(tmp_path) as archive:
+            assert [e.id for e in archive] == archive.ids
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_shards_with_other_datasets_are_no_archive(tmp_path, info, make):
+    write(tmp_path, info, [make(0)])
+    write(tmp_path, info, [make(1)], channels="final")
+    with pytest.raises(ArchiveError, match="another run"):
+        load_archive(tmp_path)

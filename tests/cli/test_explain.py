@@ -160,7 +160,7 @@ def test_the_same_command_goes_on_and_another_is_refused(photos, tiny, tmp_path,
 
 
 def test_other_weights_under_the_same_name_are_refused(photos, tmp_path, mmel):
-    from conftest import make_tiny
+    from tiny_clip import make_tiny
 
     command = ["explain", photos, "--out", tmp_path / "run", "--model", make_tiny(tmp_path / "m"), "--limit", 2]
     assert mmel(*command)[0] == 0

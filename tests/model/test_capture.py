@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_tiny
 from oracles.clip_forward import encode_image, encode_text
 from PIL import Image
+from tiny_clip import make_tiny
 from transformers import CLIPModel
 
 from mmel_cli.attribution import METHODS, Target, ops
