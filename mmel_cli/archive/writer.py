@@ -31,7 +31,7 @@ SHARDS = "part-*.h5"
 class ShardWriter:
     """Collects explanations and commits a shard whenever one is full.
 
-    As a context manager it commits the rest on a normal end and on an interruption, not after an error.
+    As a context manager it commits the rest however the block ends, unless the archive itself cannot be written.
     """
 
     def __init__(self, folder: Path, info: RunInfo, options: ArchiveOptions) -> None:
@@ -49,7 +49,7 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if kind is None or not issubclass(kind, Exception):
+        if kind is None or not issubclass(kind, ArchiveError):
             self.commit()
 
     def add(self, explanation: Explanation) -> None:

@@ -95,6 +95,7 @@ class _Maps:
 
     @classmethod
     def of(cls, attribution: Attribution, capture: Capture) -> "_Maps":
+        """Copy from the device."""
         return cls(
             score=_numpy(capture.score),
             map=_numpy(attribution.map),

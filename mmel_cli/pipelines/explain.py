@@ -164,6 +164,7 @@ class _Run:
     stop: Stop
 
     def go(self, source: Source, done: Any) -> _Tally:
+        """Run to the end, or to the end of the batch in which a signal came."""
         config, tally = self.config, _Tally()
         with ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor(config.workers))

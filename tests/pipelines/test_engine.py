@@ -75,3 +75,22 @@ def test_cuda_agrees_with_the_cpu(photos, settings, tmp_path, method, dtype, cor
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_auto_takes_the_gpu(tiny):
     assert load_model(str(tiny), "auto", "auto").spec.device.startswith("cuda")
+
+
+def test_an_unexpected_error_loses_nothing_that_was_finished(photos, settings, tmp_path, monkeypatch):
+    real, calls = Engine._explain, []
+
+    def breaks_later(engine, batch):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("on purpose")
+        return real(engine, batch)
+
+    monkeypatch.setattr(Engine, "_explain", breaks_later)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        explain(photos, tmp_path / "run", load_config(None, (), settings))
+    with load_archive(tmp_path / "run") as archive:
+        assert len(archive) == 8  # the second batch was still waiting for its pictures
+    monkeypatch.undo()
+    summary, _ = explain(photos, tmp_path / "run", load_config(None, (), settings))
+    assert (summary.resumed, summary.done) == (8, 24)
