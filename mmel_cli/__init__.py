@@ -17,10 +17,12 @@ from typing import Any
 __version__ = "0.1.0"
 _PUBLIC = {
     "explain": "mmel_cli.pipelines.explain",
+    "evaluate": "mmel_cli.pipelines.evaluate",
     "load_config": "mmel_cli.config",
+    "load_eval_config": "mmel_cli.config",
     "load_archive": "mmel_cli.archive",
 }
-__all__ = ["__version__", "explain", "load_archive", "load_config"]
+__all__ = ["__version__", "evaluate", "explain", "load_archive", "load_config", "load_eval_config"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,12 +19,20 @@ from mmel_cli.attribution import METHODS, find_method
 from mmel_cli.attribution.base import LayerParams
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import UsageError
+from mmel_cli.evaluation import select
+from mmel_cli.evaluation.compare import ComparisonOptions
+from mmel_cli.evaluation.faithfulness import FaithfulnessOptions
+from mmel_cli.evaluation.localisation import LocalisationOptions
+from mmel_cli.evaluation.protocols import AidOptions
+from mmel_cli.evaluation.sanity import SanityOptions
 from mmel_cli.model.preprocess import GEOMETRIES
 from mmel_cli.render import HeatmapOptions
 
 _STRICT = ConfigDict(extra="forbid")
 _NOT_IDENTITY = ("batch_size", "workers", "limit")
 """Settings that change neither numbers nor pictures: another value may go on in the same folder."""
+_NOT_SCORES = ("batch_size", "workers", "plots", "comparison")
+"""The same for the scores of an evaluation."""
 
 DEFAULT_MODEL = "openai/clip-vit-base-patch16"
 DEFAULT_METHOD = "mmel"
@@ -38,6 +46,11 @@ def _strict(part: type) -> type:
 _Image = _strict(ImageLimits)
 _Archive = _strict(ArchiveOptions)
 _Heatmap = _strict(HeatmapOptions)
+_Faithfulness = _strict(FaithfulnessOptions)
+_Aid = _strict(AidOptions)
+_Localisation = _strict(LocalisationOptions)
+_Sanity = _strict(SanityOptions)
+_Comparison = _strict(ComparisonOptions)
 
 
 class Section(BaseModel):
@@ -116,6 +129,47 @@ class RunConfig(Section):
         return {name: value for name, value in self.plain().items() if name not in _NOT_IDENTITY}
 
 
+class EvalConfig(Section):
+    """Everything that `mmel eval` can be told."""
+
+    metrics: tuple[str, ...] = ("standard",)
+    model: str | None = None  # where the runs' model lies now; default: where they found it
+    data: Path | None = None  # where their input lies now
+    captions: Path | None = None  # a text file, one caption a line, to tell the right one from
+    rivals: int = Field(default=64, ge=1)  # without a file: so many distinct captions of the first run
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = Field(default=16, ge=1)
+    workers: int = Field(default=4, ge=1, le=256)
+    limit: int | None = Field(default=None, ge=1)
+    plots: bool = True
+    faithfulness: _Faithfulness = _Faithfulness()  # type: ignore[valid-type]
+    aid: _Aid = _Aid()  # type: ignore[valid-type]
+    localisation: _Localisation = _Localisation()  # type: ignore[valid-type]
+    sanity: _Sanity = _Sanity()  # type: ignore[valid-type]
+    comparison: _Comparison = _Comparison()  # type: ignore[valid-type]
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+            raise ValueError("needs names of metrics or groups")
+        try:
+            select(names)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return tuple(names)
+
+    def plain(self) -> dict[str, Any]:
+        """The resolved configuration as plain values, ready for YAML and JSON."""
+        return cast("dict[str, Any]", _jsonable(self.model_dump(mode="python")))
+
+    def identity(self) -> dict[str, Any]:
+        """What must agree for an evaluation to go on in the same folder: what the scores depend on."""
+        return {name: value for name, value in self.plain().items() if name not in _NOT_SCORES}
+
+
 def load_config(
     file: Path | None = None, settings: Sequence[str] = (), options: dict[str, Any] | None = None
 ) -> RunConfig:
@@ -131,17 +185,46 @@ def load_config(
         tree["method"] = {}  # parameters of another method do not apply
     if isinstance(tree.setdefault("method", {}), dict):
         tree["method"].setdefault("name", DEFAULT_METHOD)
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--set {setting}: write key=value, for example --set method.layers=last")
-        _put(tree, key, _parse(text, f"--set {setting}"))
-    for key, value in options.items():
-        _put(tree, key, value)
+    _merge(tree, settings, options)
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        raise UsageError(_explain(error, file, node)) from error
+        raise UsageError(_explain(error, file, node, RunConfig().plain())) from error
+
+
+def load_eval_config(
+    file: Path | None = None, settings: Sequence[str] = (), options: dict[str, Any] | None = None
+) -> EvalConfig:
+    """The same for `mmel eval`."""
+    tree, node = _read_yaml(file) if file else ({}, None)
+    _merge(tree, settings, {key: value for key, value in (options or {}).items() if value is not None})
+    try:
+        return EvalConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(_explain(error, file, node, EvalConfig().plain())) from error
+
+
+def method_of(config: dict[str, Any]) -> MethodConfig:
+    """The method of a run, from the configuration that its archive keeps.
+
+    Raises:
+        UsageError: if this version does not know it.
+    """
+    try:
+        return RunConfig.model_validate({"method": config.get("method")}).method
+    except ValidationError as error:
+        raise UsageError(_explain(error, None, None, RunConfig().plain())) from error
+
+
+def _merge(tree: dict[str, Any], settings: Sequence[str], options: dict[str, Any]) -> None:
+    """Lay settings, then options, over what a file gave."""
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {setting}: write key=value, for example --set batch_size=8")
+        _put(tree, key, _parse(text, f"--set {setting}"))
+    for key, value in options.items():
+        _put(tree, key, value)
 
 
 class _Loader(yaml.SafeLoader):
@@ -192,7 +275,7 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[last] = value
 
 
-def _explain(error: ValidationError, file: Path | None, node: yaml.Node | None) -> str:
+def _explain(error: ValidationError, file: Path | None, node: yaml.Node | None, known: dict[str, Any]) -> str:
     """One line for the first mistakes: where, what, and the nearest key that exists."""
     lines = []
     for problem in error.errors()[:3]:
@@ -203,17 +286,16 @@ def _explain(error: ValidationError, file: Path | None, node: yaml.Node | None) 
         where = f"{file}, line {line}: {key}" if line else key
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            near = difflib.get_close_matches(path[-1], _keys(path[:-1]), 1)
-            message = "no such setting" + (f"; did you mean {near[0]}?" if near else "; see configs/default.yaml")
+            near = difflib.get_close_matches(path[-1], _keys(path[:-1], known), 1)
+            message = "no such setting" + (f"; did you mean {near[0]}?" if near else "; see the files in configs/")
         lines.append(f"{where}: {message}")
     return "; ".join(dict.fromkeys(lines))
 
 
-def _keys(parents: list[str]) -> list[str]:
+def _keys(parents: list[str], tree: Any) -> list[str]:
     """The settings of a group, for the hint."""
     if parents == ["method"]:
         return sorted({f.name for method in METHODS.values() for f in dataclasses.fields(method.params)} | {"name"})
-    tree: Any = RunConfig().plain()
     for parent in parents:
         tree = tree.get(parent, {}) if isinstance(tree, dict) else {}
     return list(tree) if isinstance(tree, dict) else []

@@ -55,6 +55,8 @@ class Capture:
     text: Tower
     hidden: tuple[Float[Tensor, "pairs patches width"], ...] = ()  # layer outputs, if the method needs them
     alignment: Float[Tensor, "pairs layers patches"] | None = None  # METHOD 3 step 5, raw cosine; if needed
+    truth: Float[Tensor, "pairs height width"] | None = None  # the part of each cell inside the mask; if needed
+    seeds: tuple[int, ...] = ()  # one a pair, from its record id; if needed
 
 
 @dataclass(frozen=True)

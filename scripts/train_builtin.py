@@ -36,7 +36,6 @@ from mmel_cli.data.scenes.sample import COLOURS, SHAPES, SIZES, TEXTURES
 
 SIDE, PATCH, SCENE_SIDE, DATA_SEED = 96, 8, 192, 0
 VIEWS, NEGATIVES, CHOICES = 2, 3, 64
-CLEAN, SINGLES = 0.12, 0.42  # the first lessons, as parts of the run: no clutter; one object a scene
 
 
 def make_tokenizer() -> CLIPTokenizer:
@@ -92,6 +91,16 @@ def start_well(model: CLIPModel) -> None:
         attention.k_proj.weight.copy_(attention.q_proj.weight)
 
 
+@torch.no_grad()
+def take_vision(model: CLIPModel, earlier: Path) -> None:
+    """Begin with an earlier run's vision tower and projection; the text tower starts anew."""
+    weights = load_file(earlier / "model.safetensors")
+    weights = {name: value for name, value in weights.items() if name.startswith("vis")}
+    missing, unknown = model.load_state_dict(weights, strict=False)
+    if unknown or any(name.startswith("vis") for name in missing):
+        raise SystemExit(f"{earlier}: the vision tower has another shape than this script's model")
+
+
 def wave_positions(side: int, width: int) -> Tensor:
     """(side * side, width): sines and cosines of row and column."""
     place = torch.arange(side, dtype=torch.float32)
@@ -117,17 +126,20 @@ class Batch:
 
 
 class Batches(torch.utils.data.Dataset):
-    """Batch number `step` of the training split: a pure function of the step, so a resumed run sees the same data."""
+    """Batch number `step` of the training split: a pure function of the step, so a resumed run sees the same data.
 
-    def __init__(self, tokenizer: CLIPTokenizer, size: int, steps: int, first: int) -> None:
-        self.tokenizer, self.size, self.steps, self.first = tokenizer, size, steps, first
+    Scenes hold one object for the first `singles` of the run, one to four after that.
+    """
+
+    def __init__(self, tokenizer: CLIPTokenizer, size: int, steps: int, first: int, singles: float) -> None:
+        self.tokenizer, self.size, self.steps, self.first, self.singles = tokenizer, size, steps, first, singles
 
     def __len__(self) -> int:
         return self.steps - self.first
 
     def __getitem__(self, item: int) -> Batch:
         step = self.first + item
-        counts = (1,) if step < SINGLES * self.steps else (1, 2, 3, 4)
+        counts = (1,) if step < self.singles * self.steps else (1, 2, 3, 4)
         scenes = [sample_scene(DATA_SEED, "train", step * self.size + i, counts) for i in range(self.size)]
         rng = np.random.default_rng([DATA_SEED, 10, step])
         views: list[list[Caption]] = [[] for _ in range(VIEWS)]
@@ -206,8 +218,12 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     args.out.mkdir(parents=True, exist_ok=True)
-    tokenizer, processor = make_tokenizer(), make_processor()
+    made = (args.out / "tokenizer.json").exists()  # learned once: equal counts may be merged in another order
+    tokenizer = CLIPTokenizer.from_pretrained(args.out) if made else make_tokenizer()
+    processor = make_processor()
     model = make_model(tokenizer).to(device)
+    if args.vision_from:
+        take_vision(model, args.vision_from)
     optimizer = optimizer_for(model, args.rate)
     first = load_state(args.out, model, optimizer)
     tokenizer.save_pretrained(args.out)
@@ -216,13 +232,13 @@ def train(args: argparse.Namespace) -> None:
     mean = torch.tensor(processor.image_mean, device=device).view(3, 1, 1)
     spread = torch.tensor(processor.image_std, device=device).view(3, 1, 1)
     loader = torch.utils.data.DataLoader(
-        Batches(tokenizer, args.batch, args.steps, first), batch_size=None, num_workers=args.workers
+        Batches(tokenizer, args.batch, args.steps, first, args.singles), batch_size=None, num_workers=args.workers
     )
     log, since = (args.out / "training_log.jsonl").open("a"), time.perf_counter()
     for step, batch in enumerate(loader, first):
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, args.steps, args.rate)
-        pixels, _ = paint(batch.scenes, SIDE, device, clutter=step >= CLEAN * args.steps)
+        pixels, _ = paint(batch.scenes, SIDE, device, clutter=step >= args.clean * args.steps)
         with torch.autocast(device.type, torch.bfloat16):
             images = vision((pixels - mean) / spread).pooler_output
             texts = model.get_text_features(batch.ids.to(device), batch.mask.to(device)).pooler_output
@@ -314,6 +330,9 @@ def main() -> None:
     command.add_argument("--rate", type=float, default=1e-3)
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--check", type=int, default=500)
+    command.add_argument("--clean", type=float, default=0.12, help="part of the run without clutter")
+    command.add_argument("--singles", type=float, default=0.42, help="part of the run with one object a scene")
+    command.add_argument("--vision-from", type=Path, help="begin with the vision tower of an earlier run")
     command.add_argument("--workers", type=int, default=1)
     command.add_argument("--device")
     command.add_argument("--compile", action="store_true", help="torch.compile the vision tower; needs a C++ compiler")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmel_cli.config import RunConfig, load_config
+from mmel_cli.config import EvalConfig, RunConfig, load_config, load_eval_config
 from mmel_cli.errors import UsageError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -15,7 +15,14 @@ def test_default_yaml_documents_every_setting_with_its_default():
     assert yaml.safe_load((CONFIGS / "default.yaml").read_text()) == RunConfig().plain()
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_eval_yaml_documents_every_setting_with_its_default():
+    assert yaml.safe_load((CONFIGS / "eval.yaml").read_text()) == EvalConfig().plain()
+    assert load_eval_config(CONFIGS / "eval.yaml") == EvalConfig()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "eval.yaml"}), ids=lambda path: path.name
+)
 def test_every_config_loads(path):
     assert load_config(path).plain()["method"]["name"] in path.read_text()
 

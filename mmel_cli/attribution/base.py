@@ -33,7 +33,8 @@ class Method:
     """One attribution method.
 
     `explain(capture, params, state)` is pure; `prepare(params, target)` runs once before the first capture and makes
-    `state` (for example loads a weights file). `needs` names the optional parts of a Capture: "hidden", "alignment".
+    `state` (for example loads a weights file). `needs` names the optional parts of a Capture: "hidden", "alignment",
+    "truth", "seeds".
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).
     """
 

@@ -52,31 +52,37 @@ def document(value: dict[str, Any]) -> None:
 
 
 @contextmanager
-def reporter() -> Iterator[Reporter]:
+def reporter(doing: str = "Explaining", things: str = "pairs") -> Iterator[Reporter]:
     """A progress bar with rate and ETA on a terminal, else a plain line every few seconds."""
     console = Console(stderr=True, markup=False, highlight=False)
     if not console.is_terminal:
-        lines = _Lines()
+        lines = _Lines(things)
         yield lines
         lines.close()
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, _Rate(), TimeRemainingColumn(), console=console) as progress:
-        yield _Bar(progress)
+    with Progress(*columns, _Rate(things), TimeRemainingColumn(), console=console) as progress:
+        yield _Bar(progress, doing)
 
 
 class _Rate(ProgressColumn):
-    """Pairs per second and failures so far."""
+    """Things per second and failures so far."""
+
+    def __init__(self, things: str) -> None:
+        super().__init__()
+        self._things = things
 
     def render(self, task: Task) -> Text:
         failed = task.fields["failed"]
-        return Text(f"{task.finished_speed or task.speed or 0:.1f} pairs/s" + (f", {failed} failed" if failed else ""))
+        return Text(
+            f"{task.finished_speed or task.speed or 0:.1f} {self._things}/s" + (f", {failed} failed" if failed else "")
+        )
 
 
 class _Bar:
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, doing: str) -> None:
         self._progress = progress
-        self._task = progress.add_task("Explaining", total=None, failed=0)
+        self._task = progress.add_task(doing, total=None, failed=0)
         self._failed = 0
 
     def message(self, text: str) -> None:
@@ -91,7 +97,8 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self) -> None:
+    def __init__(self, things: str) -> None:
+        self._things = things
         self._started = self._last = time.monotonic()
         self._done = self._failed = 0
         self._total: int | None = None
@@ -117,7 +124,7 @@ class _Lines:
         rate = seen / max(self._last - self._started, 1e-9)
         left = f", {(self._total - seen) / rate:.0f} s left" if self._total is not None else ""
         total = f"/{self._total}" if self._total is not None else ""
-        say(f"{seen}{total} pairs, {self._failed} failed, {rate:.1f} pairs/s{left}")
+        say(f"{seen}{total} {self._things}, {self._failed} failed, {rate:.1f} {self._things}/s{left}")
 
 
 def _clean(text: str) -> str:

@@ -41,6 +41,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     from mmel_cli.config import load_config  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines import explain as pipeline  # noqa: PLC0415
+    from mmel_cli.pipelines.control import Events  # noqa: PLC0415
 
     given: dict[str, Any] = {
         "model": model,
@@ -57,7 +58,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     if out is None:
         raise UsageError("--out is missing: give the run folder, for example --out runs/first")
     with console.reporter() as report:
-        events = pipeline.Events(report.message, report.total, report.progress)
+        events = Events(report.message, report.total, report.progress)
         summary, stopped = pipeline.explain(source, out, resolved, overwrite=overwrite, events=events)
     _show_summary(summary, json=json)
     if stopped is not None:

@@ -1,5 +1,6 @@
 """Which files of a folder may be read, and what records are called."""
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -103,6 +104,11 @@ def resolve(root: Path, name: str) -> Path:
 def record_id(image: str, number: int) -> str:
     """The id of an image's caption `number`, from 0."""
     return f"{escaped(image)}#{number}"
+
+
+def record_seed(name: str) -> int:
+    """62 bits that only the name of a record or image decides: random draws that do not depend on the batch."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 2
 
 
 def escaped(name: str) -> str:

@@ -29,6 +29,7 @@ class ModelSpec:
     max_tokens: int  # between BOS and EOS
     device: str
     dtype: str
+    logit_scale: float  # the learned temperature, as a factor of the cosine
     processor: dict[str, Any]  # the image processor's class and settings
 
 
@@ -83,6 +84,18 @@ class Adapter(Protocol):
         self, images: list[Pixels], words: Words, pairs: list[tuple[int, int]], request: CaptureRequest
     ) -> Capture:
         """Explain `pairs` (image index, caption index); every image and caption is encoded once, whatever its pairs."""
+        ...
+
+    def embed_images(self, values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images width"]:
+        """Unit embeddings of preprocessed images, float32, without a graph."""
+        ...
+
+    def embed_texts(self, words: Words) -> Float[Tensor, "captions width"]:
+        """Unit embeddings of captions, float32, without a graph; a token whose mask is 0 is not attended to."""
+        ...
+
+    def randomised(self, layers: int, seed: int) -> "Adapter":
+        """A copy whose vision tower is re-initialised from the top: projection, norm, last `layers` layers."""
         ...
 
 

@@ -1,5 +1,6 @@
 """HuggingFace CLIP behind the Adapter protocol."""
 
+import copy
 import hashlib
 import json
 from contextlib import ExitStack
@@ -118,6 +119,7 @@ class HfClip:
             max_tokens=text.max_position_embeddings - 2,
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
+            logit_scale=float(model.logit_scale.float().exp()),
             processor=_describe(processor),
         )
 
@@ -161,7 +163,8 @@ class HfClip:
         image_embeds, text_embeds = encoded.image_embeds[rows], encoded.text_embeds[columns]
         score, to_image, to_text = cosine(image_embeds, text_embeds)
         if request.one_head:  # each modified tower is explained against the other as the model runs it
-            true_image, true_text = self._embed(images, words)
+            true_image = self.embed_images(torch.stack([image.values for image in images]))
+            true_text = self.embed_texts(words)
             score, to_image, _ = cosine(image_embeds, true_text[columns])
             _, _, to_text = cosine(true_image[rows], text_embeds)
         scale = _GRADIENT_SCALE.get(self._model.dtype, 1.0)
@@ -177,9 +180,29 @@ class HfClip:
         )
 
     @torch.no_grad()
-    def _embed(self, images: list[Pixels], words: Words) -> tuple[Tensor, Tensor]:
-        """Embeddings of the unmodified model."""
-        return self._forward(torch.stack([image.values for image in images]), words)
+    def embed_images(self, values: Tensor) -> Tensor:
+        """See adapter.Adapter."""
+        values = values.to(self._model.device, self._model.dtype)
+        return normalize(self._model.get_image_features(pixel_values=values).pooler_output.float(), dim=-1)
+
+    @torch.no_grad()
+    def embed_texts(self, words: Words) -> Tensor:
+        """See adapter.Adapter."""
+        ids, mask = words.ids.to(self._model.device), words.mask.to(self._model.device)
+        embeds = self._model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
+        return normalize(embeds.float(), dim=-1)
+
+    def randomised(self, layers: int, seed: int) -> "HfClip":
+        """See adapter.Adapter."""
+        model = copy.deepcopy(self._model)
+        top = [model.visual_projection, model.vision_model.post_layernorm]
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            for block in [*top, *reversed(model.vision_model.encoder.layers[-layers:])]:
+                for module in block.modules():
+                    if isinstance(module, (nn.Linear, nn.LayerNorm)):
+                        module.reset_parameters()
+        return HfClip(self.spec.name, self.spec.sha256, model, self._tokenizer, self._processor)
 
     def _forward(self, pixels: Tensor, words: Words) -> tuple[Tensor, Tensor]:
         model, device = self._model, self._model.device

@@ -43,16 +43,14 @@ class Batch:
 class Loader:
     """How entries become batches."""
 
-    size: int
     pool: ThreadPoolExecutor
     limits: ImageLimits
     preprocess: Callable[[Image], Pixels]
 
-    def batches(self, entries: Iterable[Sample | Failure], done: Container[str]) -> Iterator[Batch]:
-        """Yield batches in order; pairs whose id is in `done` are skipped without being decoded."""
-        entries = iter(entries)
+    def batches(self, chunks: Iterable[list[Sample | Failure]], done: Container[str]) -> Iterator[Batch]:
+        """Yield a batch for each chunk, in order; pairs whose id is in `done` are skipped without being decoded."""
         waiting: deque[tuple[Batch, dict[Path, Future[Decoded]]]] = deque()
-        while chunk := list(islice(entries, self.size)):
+        for chunk in chunks:
             waiting.append(self._start(chunk, done))
             if len(waiting) > _AHEAD:
                 yield _finish(*waiting.popleft())
@@ -69,6 +67,27 @@ class Loader:
     def _decode(self, path: Path) -> Decoded:
         image = decode(path, self.limits)
         return Decoded(image, self.preprocess(image))
+
+
+def by_count(entries: Iterable[Sample | Failure], size: int) -> Iterator[list[Sample | Failure]]:
+    """`size` consecutive entries at a time."""
+    entries = iter(entries)
+    while chunk := list(islice(entries, size)):
+        yield chunk
+
+
+def by_image(samples: Iterable[Sample], size: int) -> Iterator[list[Sample | Failure]]:
+    """At least `size` consecutive samples at a time, never parting consecutive captions of one image."""
+    chunk: list[Sample | Failure] = []
+    last = ""
+    for sample in samples:
+        if len(chunk) >= size and sample.image != last:
+            yield chunk
+            chunk = []
+        chunk.append(sample)
+        last = sample.image
+    if chunk:
+        yield chunk
 
 
 def _finish(batch: Batch, futures: dict[Path, Future[Decoded]]) -> Batch:

@@ -1,6 +1,6 @@
 """One batch of pairs through the model and a method: samples in, explanations and failures out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,10 @@ from torch import Tensor
 
 from mmel_cli.attribution import Method, Target, resolve_layers
 from mmel_cli.attribution.base import LayerParams
+from mmel_cli.data.paths import record_seed
+from mmel_cli.data.truth import read_truth
+from mmel_cli.errors import RecordError
+from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter, CaptureRequest, Words
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.tensors import Attribution, Capture
@@ -42,27 +46,35 @@ class Engine:
     def explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
         """Explain a batch; on a GPU that is out of memory, in halves.
 
-        Pairs that share an image or a caption share its forward. A map that is not finite is a Failure.
+        Pairs that share an image or a caption share its forward. A map that is not finite is a Failure, and so is a
+        pair without ground truth for a method that needs it.
         """
+        truth, lacking = _truth(batch, self.model.spec.grid) if "truth" in self.method.needs else ({}, [])
+        if lacking:
+            gone = {failure.id for failure in lacking}
+            batch = Batch([sample for sample in batch.samples if sample.id not in gone], batch.images)
         if not batch.samples:
-            return [], []
+            return [], lacking
         try:
-            return self._explain(batch)
+            explanations, failures = self._explain(batch, truth)
         except torch.OutOfMemoryError:
             if len(batch.samples) == 1:
                 raise
+        else:
+            return explanations, [*lacking, *failures]
         torch.cuda.empty_cache()
         half = len(batch.samples) // 2
         first = self.explain(Batch(batch.samples[:half], batch.images))
         second = self.explain(Batch(batch.samples[half:], batch.images))
-        return first[0] + second[0], first[1] + second[1]
+        return first[0] + second[0], lacking + first[1] + second[1]
 
-    def _explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
+    def _explain(self, batch: Batch, truth: dict[str, np.ndarray]) -> tuple[list[Explanation], list[Failure]]:
         paths = {path: i for i, path in enumerate(dict.fromkeys(s.path for s in batch.samples))}
         captions = {text: i for i, text in enumerate(dict.fromkeys(s.caption for s in batch.samples))}
         words = self.model.tokenize(list(captions))
         pairs = [(paths[sample.path], captions[sample.caption]) for sample in batch.samples]
         capture = self.model.capture([batch.images[path].pixels for path in paths], words, pairs, self.request)
+        capture = replace(capture, **self._hints(batch, truth))
         maps = _Maps.of(self.method.explain(capture, self.params, self.state), capture)
         explanations, failures = [], []
         for number, (sample, (_, column)) in enumerate(zip(batch.samples, pairs, strict=True)):
@@ -81,6 +93,33 @@ class Engine:
             else:
                 failures.append(Failure(sample.id, "model", "map is not finite; try --dtype float32"))
         return explanations, failures
+
+    def _hints(self, batch: Batch, truth: dict[str, np.ndarray]) -> dict[str, Any]:
+        """The parts of a Capture that come from the pairs and not from the model."""
+        hints: dict[str, Any] = {}
+        if "seeds" in self.method.needs:
+            hints["seeds"] = tuple(record_seed(sample.id) for sample in batch.samples)
+        if truth:
+            grids = np.stack([truth[sample.id] for sample in batch.samples])
+            hints["truth"] = torch.from_numpy(grids).to(self.model.spec.device)
+        return hints
+
+
+def _truth(batch: Batch, grid: tuple[int, int]) -> tuple[dict[str, np.ndarray], list[Failure]]:
+    """The ground truth of each pair on the patch grid, and the pairs that have none."""
+    found, failures = {}, []
+    for sample in batch.samples:
+        decoded = batch.images[sample.path]
+        try:
+            mask = read_truth(sample, (decoded.image.height, decoded.image.width))
+        except RecordError as error:
+            failures.append(Failure(sample.id, error.stage, str(error)))
+            continue
+        if mask is None:
+            failures.append(Failure(sample.id, "pair", "has neither a mask nor boxes, which --method mask needs"))
+        else:
+            found[sample.id] = to_grid(mask, decoded.pixels.box, grid)
+    return found, failures
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,15 @@
 """`mmel explain`: stream pairs, explain them in batches, write heatmaps and archive shards, resume where it stopped."""
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from mmel_cli import __version__
@@ -22,19 +20,11 @@ from mmel_cli.data import Source, open_source
 from mmel_cli.errors import UsageError
 from mmel_cli.model import Adapter, load_model
 from mmel_cli.pipelines import folder
-from mmel_cli.pipelines.batches import Loader
+from mmel_cli.pipelines.batches import Loader, by_count
+from mmel_cli.pipelines.control import Events, Stop
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.pictures import Painter
 from mmel_cli.types import Explanation, Failure, RunInfo, Sample
-
-
-@dataclass(frozen=True)
-class Events:
-    """What a caller may want to know while a run goes on; every callback may be left out."""
-
-    message: Callable[[str], None] = lambda _text: None
-    total: Callable[[int], None] = lambda _count: None
-    progress: Callable[[int, int], None] = lambda _done, _failed: None  # since the last call
 
 
 @dataclass(frozen=True)
@@ -46,32 +36,6 @@ class Plan:
     failures: int
     without_caption: int
     config: dict[str, Any]
-
-
-class Stop:
-    """Set by SIGINT or SIGTERM: finish the batch, commit, and say how to go on."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Catch both signals (in the main thread; a second one acts at once)."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _set(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.signal = number
 
 
 def plan(source_path: Path, config: RunConfig) -> Plan:
@@ -104,9 +68,9 @@ def explain(
     source = _open(source_path, config)
     events.message(f"Input: {source.layout}")
     with ExitStack() as stack:
-        folder.prepare(out, overwrite=False)
+        folder.prepare(out, folder.EXPLAINED, overwrite=False)
         stack.enter_context(lock(out))
-        folder.prepare(out, overwrite=overwrite)
+        folder.prepare(out, folder.EXPLAINED, overwrite=overwrite)
         stack.enter_context(stop.watch())
         identity = config.identity() | {"source": str(source_path.resolve())}
         done, damaged = committed_ids(out / folder.ARCHIVE, fingerprint(identity))
@@ -174,9 +138,10 @@ class _Run:
             counter.start()
             painter = Painter(self.out, config.heatmap, pool) if config.heatmaps else None
             preprocess = partial(self.engine.model.preprocess, geometry=config.image.geometry)
-            loader = Loader(config.batch_size, pool, config.image.limits, preprocess)
+            loader = Loader(pool, config.image.limits, preprocess)
+            chunks = by_count(_entries(source, config), config.batch_size)
             pending: tuple[list[Explanation], list[Future[None]]] = ([], [])
-            for batch in loader.batches(_entries(source, config), done):
+            for batch in loader.batches(chunks, done):
                 explanations, failures = self.engine.explain(batch)
                 drawn = painter.start(explanations, batch) if painter else []
                 self._keep(writer, pending, tally)

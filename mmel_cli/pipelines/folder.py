@@ -18,7 +18,6 @@ from mmel_cli.types import Failure, RunInfo
 
 ARCHIVE, HEATMAPS, THUMBNAILS = "archive", "heatmaps", "thumbnails"
 RUN, FAILURES, SUMMARY, REPORT = "run.yaml", "failures.jsonl", "summary.json", "index.html"
-_OURS = (ARCHIVE, HEATMAPS, THUMBNAILS, RUN, FAILURES, SUMMARY, REPORT, ".lock")
 
 
 @dataclass(frozen=True)
@@ -76,30 +75,43 @@ def read_failures(folder: Path) -> list[Failure]:
     return [Failure(**json.loads(line)) for line in lines]
 
 
-def prepare(folder: Path, *, overwrite: bool) -> None:
-    """Make the run folder; `overwrite` removes what mmel wrote there, and nothing else.
+@dataclass(frozen=True)
+class Layout:
+    """What a command's folder is known by, and all that the command writes there."""
+
+    what: str
+    marker: str
+    ours: tuple[str, ...]
+
+
+EXPLAINED = Layout("run", RUN, (ARCHIVE, HEATMAPS, THUMBNAILS, RUN, FAILURES, SUMMARY, REPORT, "page-*.html"))
+
+
+def prepare(folder: Path, layout: Layout, *, overwrite: bool) -> None:
+    """Make a command's folder; `overwrite` removes what mmel wrote there, and nothing else.
 
     Raises:
-        UsageError: if the folder is a file, or holds other things and no run.
+        UsageError: if the folder is a file, or holds other things and nothing of the layout.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder}: is a file; give a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RUN).exists() and not (folder / ".lock").exists():
-        raise UsageError(f"--out {folder}: is not empty and holds no mmel run; give a new folder")
+    known = (folder / layout.marker).exists() or (folder / ".lock").exists()
+    if folder.is_dir() and any(folder.iterdir()) and not known:
+        raise UsageError(f"--out {folder}: is not empty and holds no mmel {layout.what}; give a new folder")
     if overwrite and folder.is_dir():
-        for path in [*(folder / name for name in _OURS if name != ".lock"), *folder.glob("page-*.html")]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    (folder / ARCHIVE).mkdir(parents=True, exist_ok=True)
+        for path in (found for name in layout.ours for found in folder.glob(name)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_run(folder: Path, content: dict[str, Any]) -> None:
     """run.yaml, by rename."""
-    _write(folder / RUN, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_text(folder / RUN, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def write_summary(folder: Path, summary: Summary) -> None:
     """summary.json, by rename."""
-    _write(folder / SUMMARY, json.dumps(summary.plain(), indent=2) + "\n")
+    write_text(folder / SUMMARY, json.dumps(summary.plain(), indent=2) + "\n")
 
 
 def write_gallery(folder: Path, info: RunInfo, summary: Summary) -> Path:
@@ -139,7 +151,8 @@ def write_gallery(folder: Path, info: RunInfo, summary: Summary) -> Path:
     return folder / REPORT
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, "utf-8")
     temporary.rename(path)

@@ -89,7 +89,7 @@ def test_files_of_a_run(photos, tiny, tmp_path, mmel):
         assert shards.ids == merged.ids == [f"{i:02}.png#{k}" for i in range(12) for k in (0, 1)]
 
 
-@pytest.mark.parametrize("method", ["grad-eclip", "flow", "mmel"])
+@pytest.mark.parametrize("method", ["grad-eclip", "flow", "mmel", "random"])
 @pytest.mark.parametrize("geometry", ["native", "squash", "letterbox"])
 def test_every_method_and_geometry(photos, tiny, tmp_path, mmel, method, geometry):
     run = tmp_path / "run"
@@ -205,7 +205,7 @@ def test_help_loads_no_torch():
     code = "import sys; sys.argv = ['mmel', '--help']\nfrom mmel_cli.cli import main\n"
     code += "try: main()\nexcept SystemExit: pass\nassert not {'torch', 'transformers', 'h5py'} & set(sys.modules)"
     text = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    for command in ("explain", "verify", "merge", "scenes", "methods"):
+    for command in ("explain", "eval", "verify", "merge", "scenes", "methods"):
         assert command in text
 
 

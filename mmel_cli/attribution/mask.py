@@ -1,0 +1,32 @@
+"""The ground truth as the map: the ceiling of localisation at the grid's resolution."""
+
+from dataclasses import dataclass
+
+import torch
+
+from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.tensors import Attribution, Capture
+
+
+@dataclass(frozen=True)
+class Params(LayerParams):
+    """Layers have no meaning here, one is the cheapest."""
+
+    layers: Layers = "last"
+    text_layers: Layers = "last"
+
+
+def explain(capture: Capture, _params: Params, _state: None) -> Attribution:
+    """The part of each patch that the mask covers, 0..1; tokens have no ground truth and get 0."""
+    assert capture.truth is not None  # noqa: S101 - the engine gives what `needs` names
+    return Attribution(map=capture.truth, tokens=torch.zeros_like(capture.text.keys, dtype=torch.float32))
+
+
+METHOD = Method(
+    name="mask",
+    summary="the part of each patch inside the input's mask or boxes, the ceiling of a comparison",
+    source="control",
+    params=Params,
+    explain=explain,
+    needs=frozenset({"truth"}),
+)

@@ -1,0 +1,38 @@
+"""Random maps: the floor of every table. A pair's numbers depend on its record id and the seed, not on its batch."""
+
+from dataclasses import dataclass
+
+import torch
+
+from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.tensors import Attribution, Capture
+
+
+@dataclass(frozen=True)
+class Params(LayerParams):
+    """`seed` of all maps; layers have no meaning here, one is the cheapest."""
+
+    layers: Layers = "last"
+    text_layers: Layers = "last"
+    seed: int = 0
+
+
+def explain(capture: Capture, params: Params, _state: None) -> Attribution:
+    """Independent uniform numbers in -1..1 for every patch and every token."""
+    maps, tokens = [], []
+    for seed in capture.seeds:
+        generator = torch.Generator().manual_seed((seed + params.seed) % 2**63)
+        maps.append(torch.rand(capture.grid, generator=generator) * 2 - 1)
+        tokens.append(torch.rand(capture.text.keys.shape[1], generator=generator) * 2 - 1)
+    device = capture.score.device
+    return Attribution(map=torch.stack(maps).to(device), tokens=torch.stack(tokens).to(device))
+
+
+METHOD = Method(
+    name="random",
+    summary="uniform random numbers, the floor of a comparison",
+    source="control",
+    params=Params,
+    explain=explain,
+    needs=frozenset({"seeds"}),
+)

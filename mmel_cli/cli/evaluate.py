@@ -1,0 +1,109 @@
+"""mmel eval."""
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmel_cli.cli import console, options
+from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED
+from mmel_cli.evaluation import GROUPS, METRICS, STANDARD
+
+EPILOG = (
+    f"Groups: {', '.join(GROUPS)}; `standard` is {', '.join(STANDARD)}, `all` is every metric. "
+    "The groups grad-eclip and aid are published protocols; stability and quadrants make new maps with the run's "
+    "method. Metrics (range, direction, definition, source):\n\n"
+    + "\n\n".join(metric.line() for metric in METRICS.values())
+)
+
+
+def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders or archive files; the first is the reference.")
+    ],
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="Metrics or groups, with commas; see below. [default: standard]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Results folder. [default: eval in the first RUN]")] = None,
+    config: options.ConfigFile = None,
+    data: Annotated[Path | None, typer.Option("--data", help="INPUT of the runs, if it has moved.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The runs' model, if it has moved.")] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option("--captions", help="Text file, one caption a line: the set for probability and top-k."),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Records a batch. [default: 16]")] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Threads that decode images. [default: 4]")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first N common records.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier evaluation there.")] = False,
+    json: options.Json = False,
+    settings: options.Set = None,
+) -> None:
+    """Score saved maps, and compare runs record by record with the first one.
+
+    Writes metrics.json, per_record.csv and plots. Metrics that a run cannot give (no masks, images gone, model changed)
+    are refused by name and the others computed. Exit codes as for explain: 3 also when a metric was refused that
+    --metrics or the configuration asked for by its own name.
+    """
+    from mmel_cli.config import load_eval_config  # noqa: PLC0415 - torch loads only when a command runs
+    from mmel_cli.pipelines import evaluate as pipeline  # noqa: PLC0415
+    from mmel_cli.pipelines.control import Events  # noqa: PLC0415
+
+    given: dict[str, Any] = {"metrics": metrics, "data": data, "model": model, "captions": captions, "limit": limit}
+    given |= {"batch_size": batch_size, "device": device, "dtype": dtype, "workers": workers}
+    resolved = load_eval_config(config, settings or (), given)
+    with console.reporter("Scoring", "records") as report:
+        events = Events(report.message, report.total, report.progress)
+        found = pipeline.evaluate(runs, resolved, out, overwrite=overwrite, events=events)
+    if json:
+        console.document(found.report)
+    else:
+        _show(found.report)
+        console.result(f"Results: {found.out}")
+    if found.signal is not None:
+        console.say("Stopped: what is scored is saved; run the same command again to go on")
+        raise typer.Exit(EXIT_TERMINATED if found.signal == signal.SIGTERM else EXIT_INTERRUPTED)
+    if found.failed or found.refused_names.intersection(resolved.metrics):
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def _show(report: dict[str, Any]) -> None:
+    """The table: a block a metric, a line a run."""
+    percent = f"{report['config']['comparison']['confidence']:.0%}"
+    console.result(
+        f"{report['records']} records of {report['images']} images; mean [{percent} interval]; difference from "
+        f"{report['reference']} [interval], p (Holm)"
+    )
+    width = max(len(run["label"]) for run in report["runs"])
+    for name, metric in report["metrics"].items():
+        if not metric["runs"]:
+            continue
+        console.result(f"{name} ({metric['better']} is better)")
+        for label, estimate in metric["runs"].items():
+            console.result(f"  {label:<{width}}  {_line(estimate, metric['differences'].get(label))}")
+    for label, reasons in report["refused"].items():
+        for reason in dict.fromkeys(reasons.values()):
+            names = ", ".join(name for name, why in reasons.items() if why == reason)
+            console.result(f"{label}: refused {names}: {reason}")
+    for label, count in report["failed"].items():
+        if count:
+            console.result(f"{label}: {count} records failed; see failures.jsonl")
+
+
+def _line(estimate: dict[str, Any], difference: dict[str, Any] | None) -> str:
+    if estimate["mean"] is None:
+        return "undefined for every record"
+    text = f"{estimate['mean']:7.3f} {_interval(estimate)}"
+    if difference and difference["mean"] is not None:
+        text += f"  {difference['mean']:+.3f} {_interval(difference, '+')}"
+        if difference["p_holm"] is not None:
+            text += f"  p {difference['p_holm']:.4f}"
+    missing = estimate["undefined"]
+    return text + (f"  ({missing} undefined)" if missing else "")
+
+
+def _interval(value: dict[str, Any], sign: str = "") -> str:
+    return "" if value["low"] is None else f"[{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"

@@ -1,0 +1,139 @@
+"""Means with bootstrap intervals, and paired differences with intervals and corrected p-values.
+
+Captions of one image are not independent, so images are drawn, not records: both the bootstrap and the permutation
+test work on sums over each image.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import bootstrap, norm, permutation_test
+
+_LARGE = 20_000  # from so many images on, resampling and the normal distribution agree to every digit shown
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """Draws of the bootstrap and of the sign-flip test, coverage of the intervals, and the seed of both."""
+
+    resamples: int = 9999
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.resamples < 99:
+            raise ValueError("comparison.resamples must be at least 99")
+        if not 0.5 <= self.confidence < 1:
+            raise ValueError("comparison.confidence must lie in 0.5..1")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over records with its interval; over `records`; `undefined` do not count. None: no record does."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    records: int
+    undefined: int = 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean paired difference (run minus reference) over the records that both define, with interval and p-values.
+
+    `p` is of the two-sided sign-flip permutation test on image sums; `p_holm` is corrected (Holm) for all differences
+    of the report.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    records: int
+    p: float | None
+    p_holm: float | None = None
+
+
+def estimate(values: np.ndarray, images: np.ndarray, options: ComparisonOptions) -> Estimate:
+    """Mean and bootstrap interval.
+
+    Args:
+        values: (records,) float64, NaN where undefined.
+        images: (records,) integers that say which image a record is of.
+        options: see ComparisonOptions.
+    """
+    sums, counts = per_image(values, images)
+    undefined = int(np.isnan(values).sum())
+    if not counts.size:
+        return Estimate(None, None, None, 0, undefined)
+    low, high = interval(sums, counts, options)
+    return Estimate(float(sums.sum() / counts.sum()), low, high, int(counts.sum()), undefined)
+
+
+def difference(values: np.ndarray, reference: np.ndarray, images: np.ndarray, options: ComparisonOptions) -> Difference:
+    """Paired difference of two runs on the same records, in the same order."""
+    sums, counts = per_image(values - reference, images)
+    if not counts.size:
+        return Difference(None, None, None, 0, None)
+    low, high = interval(sums, counts, options)
+    return Difference(float(sums.sum() / counts.sum()), low, high, int(counts.sum()), sign_flip(sums, options))
+
+
+def per_image(values: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of the defined values of each image that has any."""
+    kept = ~np.isnan(values)
+    _, place = np.unique(images[kept], return_inverse=True)
+    return np.bincount(place, values[kept]).astype(np.float64), np.bincount(place).astype(np.float64)
+
+
+def interval(sums: np.ndarray, counts: np.ndarray, options: ComparisonOptions) -> tuple[float | None, float | None]:
+    """Percentile bootstrap of the ratio sums / counts over images; None with fewer than two images."""
+    if len(sums) < 2:
+        return None, None
+    mean = sums.sum() / counts.sum()
+    if len(sums) >= _LARGE:
+        error = np.sqrt(((sums - mean * counts) ** 2).sum()) / counts.sum()
+        reach = norm.ppf(0.5 + options.confidence / 2) * error
+        return float(mean - reach), float(mean + reach)
+    found = bootstrap(
+        (sums, counts),
+        lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis),
+        n_resamples=options.resamples,
+        batch=max(1, 4_000_000 // len(sums)),
+        paired=True,
+        vectorized=True,
+        confidence_level=options.confidence,
+        method="percentile",
+        rng=np.random.default_rng(options.seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def sign_flip(sums: np.ndarray, options: ComparisonOptions) -> float | None:
+    """Two-sided p-value that images' differences are as often for as against; None with fewer than two images."""
+    if len(sums) < 2:
+        return None
+    if not sums.any():
+        return 1.0
+    if len(sums) >= _LARGE:
+        return float(2 * norm.sf(abs(sums.sum()) / np.sqrt((sums**2).sum())))
+    return float(
+        permutation_test(
+            (sums,),
+            lambda x, axis: x.sum(axis=axis),
+            permutation_type="samples",
+            n_resamples=options.resamples,
+            batch=max(1, 4_000_000 // len(sums)),
+            vectorized=True,
+            rng=np.random.default_rng(options.seed),
+        ).pvalue
+    )
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Holm's step-down correction, in the given order."""
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.array(p_values)[order] * np.arange(len(p_values), 0, -1)
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(scaled)) if len(p_values) else scaled
+    return [float(value) for value in corrected]

@@ -1,0 +1,202 @@
+"""Insertion, deletion and fading of the model's input by pixel rank, and masking of the caption's tokens, in batches.
+
+All scores are cosines of unit embeddings, or the softmax over a set of captions at the model's own temperature.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from mmel_cli.evaluation.ranking import area, pixel_ranks, ranks
+from mmel_cli.model import Adapter, Words
+
+Images = Float[Tensor, "records 3 height width"]
+Curve = Float[Tensor, "records points"]
+Number = Float[Tensor, "records"]
+_EMPTY = 1e-12
+_NOISE = 1e-6  # a smaller rise of the probability is rounding
+
+
+@dataclass(frozen=True)
+class FaithfulnessOptions:
+    """How pixels are taken away and put back.
+
+    `steps` equal steps from none to all, so steps + 1 points; `baseline` is what takes the place of pixels: the blurred
+    image (standard deviation `blur` of the input's side), the processor's mean colour, or black; `region` is the side
+    in pixels of the squares that move together; `batch` is how many masked images go through the model at once.
+    """
+
+    steps: int = 10
+    baseline: Literal["blur", "mean", "black"] = "blur"
+    blur: float = 0.1
+    region: int = 1
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= 1000:
+            raise ValueError("faithfulness.steps must lie in 1..1000")
+        if not 0 < self.blur <= 1:
+            raise ValueError("faithfulness.blur must lie in 0..1")
+        if self.region < 1 or self.batch < 1:
+            raise ValueError("faithfulness.region and faithfulness.batch must be at least 1")
+
+
+@dataclass(frozen=True)
+class CaptionSet:
+    """What each record's caption is told from: unit embeddings, at the model's own temperature."""
+
+    own: Float[Tensor, "records width"]
+    others: Float[Tensor, "captions width"]
+    excluded: Bool[Tensor, "records captions"]  # its own text, and other captions of its image, are no rivals
+    scale: float
+
+    def probability(self, images: Float[Tensor, "records points width"]) -> Curve:
+        """The softmax probability of each record's own caption."""
+        own, rivals = self._logits(images)
+        return (own - torch.logaddexp(own, rivals.logsumexp(-1))).exp()
+
+    def place(self, images: Float[Tensor, "records points width"]) -> Int[Tensor, "records points"]:
+        """How many rivals score higher than the record's own caption."""
+        own, rivals = self._logits(images)
+        return (rivals > own[..., None]).sum(-1)
+
+    def _logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        own = torch.einsum("bpd,bd->bp", images, self.own)
+        rivals = (images @ self.others.T).masked_fill(self.excluded[:, None], -torch.inf)
+        return self.scale * own, self.scale * rivals
+
+
+@dataclass(frozen=True)
+class PixelEmbeds:
+    """Image embeddings (B, points, D) as the highest pixels come back (insertion) and as they go (deletion)."""
+
+    insertion: Tensor
+    deletion: Tensor
+
+
+@torch.no_grad()
+def baseline_images(model: Adapter, images: Images, options: FaithfulnessOptions) -> Images:
+    """What takes the place of pixels, in the model's normalised input."""
+    if options.baseline == "mean":
+        return torch.zeros_like(images)
+    if options.baseline == "black":
+        mean, spread = (torch.tensor(model.spec.processor[name]) for name in ("image_mean", "image_std"))
+        return (-mean / spread).to(images).view(1, 3, 1, 1).expand_as(images)
+    return blurred(images, options.blur * images.shape[-1])
+
+
+def blurred(images: Images, sigma: float) -> Images:
+    """Gaussian blur with mirrored borders, cut off at three standard deviations."""
+    radius = min(int(3 * sigma + 0.5), *(side - 1 for side in images.shape[2:]))
+    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
+    wide = conv2d(pad(images, (radius, radius, 0, 0), "reflect"), kernel, groups=3)
+    return conv2d(pad(wide, (0, 0, radius, radius), "reflect"), kernel.transpose(2, 3), groups=3)
+
+
+@torch.no_grad()
+def embed_pixels(model: Adapter, images: Images, maps: Tensor, options: FaithfulnessOptions) -> PixelEmbeds:
+    """Embed every point of both curves; the two ends, image and baseline, are embedded once.
+
+    Args:
+        model: gives unit embeddings.
+        images: the model's normalised input.
+        maps: (records, h, w), signed.
+        options: see FaithfulnessOptions.
+    """
+    places = pixel_ranks(maps.to(images), (images.shape[2], images.shape[3]), options.region)
+    total = int(places.max()) + 1
+    inner = [round(total * step / options.steps) for step in range(1, options.steps)]
+    cuts = torch.tensor([total, 0, *inner, *inner], device=images.device)
+    keep_low = torch.tensor([True, True] + [True] * len(inner) + [False] * len(inner), device=images.device)
+    embeds = _embed_mixtures(
+        model, (images, baseline_images(model, images, options)), places, (cuts, keep_low), options
+    )
+    whole, nothing, middle = embeds[:, :1], embeds[:, 1:2], embeds[:, 2:]
+    return PixelEmbeds(
+        insertion=torch.cat([nothing, middle[:, : len(inner)], whole], 1),
+        deletion=torch.cat([whole, middle[:, len(inner) :], nothing], 1),
+    )
+
+
+def _embed_mixtures(
+    model: Adapter,
+    sources: tuple[Images, Images],
+    places: Tensor,
+    cuts: tuple[Tensor, Tensor],
+    options: FaithfulnessOptions,
+) -> Tensor:
+    """(records, variants, D): variant v keeps the image where rank < cut (or >=, where `cuts[1]` is False)."""
+    images, fills = sources
+    limit, keep_low = cuts
+    record = torch.arange(len(images), device=images.device).repeat_interleave(len(limit))
+    variant = torch.arange(len(limit), device=images.device).repeat(len(images))
+    parts = []
+    for rows, which in zip(record.split(options.batch), variant.split(options.batch), strict=True):
+        low = places[rows] < limit[which][:, None, None]
+        kept = (low == keep_low[which][:, None, None])[:, None]
+        parts.append(model.embed_images(torch.where(kept, images[rows], fills[rows])))
+    return torch.cat(parts).view(len(images), len(limit), -1)
+
+
+@torch.no_grad()
+def fade(model: Adapter, images: Images, maps: Tensor, options: FaithfulnessOptions) -> Tensor:
+    """(records, 1, D): embeddings of the images faded to the baseline by the map scaled to 0..1.
+
+    A constant map is scaled to 1 everywhere: it says nothing, so nothing is taken away.
+    """
+    large = torch.nn.functional.interpolate(
+        maps.to(images)[:, None], images.shape[2:], mode="bilinear", align_corners=False
+    )
+    low, high = large.amin((2, 3), keepdim=True), large.amax((2, 3), keepdim=True)
+    strength = torch.where(high - low > _EMPTY * high.abs(), (large - low) / (high - low).clamp_min(_EMPTY**2), 1.0)
+    fills = baseline_images(model, images, options)
+    return model.embed_images(fills + strength * (images - fills))[:, None]
+
+
+def drop_and_increase(before: Number, after: Number) -> tuple[Number, Number]:
+    """Average drop, a part of the probability before, and whether it increased (1) or not (0)."""
+    return ((before - after).clamp_min(0) / before.clamp_min(_EMPTY)), (after - before > _NOISE).float()
+
+
+@torch.no_grad()
+def token_curves(model: Adapter, words: Words, images: Float[Tensor, "records width"], maps: list[Tensor]) -> Tensor:
+    """(records, 2): areas under the cosine as tokens are masked out of attention, highest first and lowest first.
+
+    From all tokens to none, one at a time; BOS and EOS stay. A caption without tokens has the areas of a flat curve.
+
+    Args:
+        model: gives unit embeddings.
+        words: one caption a record.
+        images: unit embeddings.
+        maps: the token map of each record, (tokens,).
+    """
+    found = []
+    for row, (values, image) in enumerate(zip(maps, images, strict=True)):
+        places = ranks(values[None].float())[0].to(words.ids.device)
+        masks = words.mask[row].repeat(2 * len(values) + 2, 1)
+        for gone in range(len(values) + 1):
+            masks[gone, 1 : 1 + len(values)][places < gone] = 0
+            masks[len(values) + 1 + gone, 1 : 1 + len(values)][places >= len(values) - gone] = 0
+        cosines = model.embed_texts(repeated(words, row, masks)) @ image
+        curves = cosines.view(2, -1)
+        found.append(area(curves) if len(values) else curves[:, 0])
+    return torch.stack(found)
+
+
+def repeated(words: Words, row: int, masks: Int[Tensor, "copies length"]) -> Words:
+    """One caption, once for each attention mask."""
+    count = len(masks)
+    return replace(
+        words,
+        ids=words.ids[row].expand(count, -1),
+        mask=masks,
+        end=words.end[row].expand(count),
+        tokens=(words.tokens[row],) * count,
+        truncated=words.truncated[row].expand(count),
+    )

@@ -1,0 +1,123 @@
+"""Two published protocols, as their sources do them: Grad-ECLIP's zero-shot curves and FIxLIP's AID."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mmel_cli.data.paths import record_seed
+from mmel_cli.evaluation.faithfulness import Images, repeated
+from mmel_cli.evaluation.ranking import area, ranks
+from mmel_cli.geometry import to_pixels
+from mmel_cli.model import Adapter, Words
+from mmel_cli.types import Explanation
+
+SHORT_SIDE = 640  # Grad-ECLIP: larger images are shrunk to it
+POINTS = 10  # every tenth of 100 steps of 1/200 of the pixels
+TOPS = (1, 5, 10)
+INSERTED = torch.tensor([0.05 * k for k in range(1, POINTS + 1)] + [1.0])
+DELETED = torch.tensor([0.05 * k for k in range(POINTS + 1)])
+_LEAST = 1.0  # of the logit between nothing and all: below, the scaled curve is noise divided by noise
+
+
+@dataclass(frozen=True)
+class AidOptions:
+    """`points`: how many coalition sizes between nothing and all are scored, at most one a player."""
+
+    points: int = 51
+
+    def __post_init__(self) -> None:
+        if self.points < 2:
+            raise ValueError("aid.points must be at least 2")
+
+
+def eclip_images(image: Image.Image, explanation: Explanation) -> tuple[list[Image.Image], list[Image.Image]]:
+    """Grad-ECLIP's altered originals: 10 insertions and the original; the original and 10 deletions.
+
+    Pixels are ranked once, at the original's size (shrunk to a short side of 640); those that the map does not cover
+    come last. Deleted pixels take uniform random colours, drawn from the record id.
+    """
+    factor = min(1.0, SHORT_SIDE / min(image.size))
+    size = (max(1, round(image.height * factor)), max(1, round(image.width * factor)))
+    small = image.resize((size[1], size[0]), Image.Resampling.BICUBIC) if factor < 1 else image
+    scale_x, scale_y = size[1] / image.width, size[0] / image.height
+    x0, y0, x1, y1 = explanation.box
+    values, part = to_pixels(explanation.map, (x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y), size)
+    full = np.full(size, -np.inf)
+    full[part] = values
+    place = ranks(torch.from_numpy(full.reshape(1, -1)))[0].numpy().reshape(size)
+    pixels = np.asarray(small)
+    noise = np.random.default_rng(record_seed(explanation.id)).integers(0, 256, pixels.shape, np.uint8)
+    step = pixels.shape[0] * pixels.shape[1] // 200
+    cuts = [10 * k * step for k in range(1, POINTS + 1)]
+    inserted = [np.where((place < cut)[..., None], pixels, 0).astype(np.uint8) for cut in cuts]
+    deleted = [np.where((place < cut)[..., None], noise, pixels).astype(np.uint8) for cut in cuts]
+    return (
+        [*(Image.fromarray(array) for array in inserted), small],
+        [small, *(Image.fromarray(array) for array in deleted)],
+    )
+
+
+def eclip_areas(places: Tensor) -> dict[str, float]:
+    """Areas under the top-k hits, from the place of the caption at 11 insertions and 11 deletions, (2, 11)."""
+    found = {}
+    for top in TOPS:
+        hits = (places < top).float().cpu()
+        found[f"grad-eclip-insertion-top{top}"] = float(area(hits[0], INSERTED))
+        found[f"grad-eclip-deletion-top{top}"] = float(area(hits[1], DELETED))
+    return found
+
+
+@torch.no_grad()
+def aid(
+    model: Adapter, image: Images, words: Words, explanation: Explanation, options: AidOptions, batch: int
+) -> float:
+    """FIxLIP's AID of one pair: players are patches and tokens, together ranked by their unscaled attributions.
+
+    Least-first removal minus most-first removal of the logit, scaled by its values at nothing and at all, averaged
+    over coalition sizes. Removed patches are 0 after normalisation, removed tokens masked out of attention. Ties are
+    broken by the fixed order of `ranking`, where the source lets them move together. NaN for a pair whose logit is not
+    at least 1 above that of nothing at all: the source keeps the pairs of highest logit only.
+
+    Args:
+        model: gives unit embeddings.
+        image: (1, 3, H, W) normalised input.
+        words: the caption alone.
+        explanation: its map (h, w) and token map.
+        options: see AidOptions.
+        batch: coalitions a forward.
+    """
+    tokens = len(explanation.token_map)
+    values = np.concatenate([explanation.map.ravel(), explanation.token_map]).astype(np.float32)
+    place = ranks(torch.from_numpy(values)[None])[0]
+    players = len(values)
+    sizes = torch.linspace(0, players, min(options.points, players + 1)).round().long()
+    keep_high = place < sizes[:, None]  # least important are gone
+    keep_low = place >= players - sizes[:, None]  # most important are gone
+    score = _coalitions(model, image, words, (explanation.map.shape, tokens), batch)
+    high, low = score(keep_high), score(keep_low)
+    span = high[-1] - high[0]
+    return float((high - low).mean() / span) if span >= _LEAST else float("nan")
+
+
+def _coalitions(
+    model: Adapter, image: Images, words: Words, shape: tuple[tuple[int, ...], int], batch: int
+) -> Callable[[Tensor], Tensor]:
+    """A function from coalitions (n, players) bool to logits (n,), on the CPU."""
+    (height, width), tokens = shape[0], shape[1]
+
+    def score(kept: Tensor) -> Tensor:
+        found = []
+        for part in kept.split(batch):
+            cells = part[:, : height * width].view(-1, 1, height, width).to(image.device)
+            fine = cells.repeat_interleave(image.shape[2] // height, 2).repeat_interleave(image.shape[3] // width, 3)
+            mask = words.mask[0].repeat(len(part), 1)
+            mask[:, 1 : 1 + tokens] *= part[:, height * width :].to(mask)
+            text = model.embed_texts(repeated(words, 0, mask))
+            found.append((model.embed_images(image * fine) * text).sum(-1).cpu())
+        return torch.cat(found) * model.spec.logit_scale
+
+    return score

@@ -1,0 +1,146 @@
+"""What is scored: records of an archive with their image, their ground truth and their place in the input."""
+
+from collections.abc import Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from mmel_cli.archive import Archive
+from mmel_cli.data import open_source
+from mmel_cli.data.images import ImageLimits
+from mmel_cli.data.truth import has_truth, read_truth
+from mmel_cli.errors import MmelError, RecordError
+from mmel_cli.pipelines.batches import Batch, Decoded, Loader, by_image
+from mmel_cli.pipelines.folder import RUN
+from mmel_cli.types import Explanation, Failure, Sample
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One record to score; `image` and `truth` where metrics need them and the input has them."""
+
+    record: Explanation
+    sample: Sample
+    image: Decoded | None = None
+    truth: np.ndarray | None = None  # bool, at the original's size
+
+
+@dataclass(frozen=True)
+class Input:
+    """The samples that a run explained, or the reason why its input cannot be read."""
+
+    path: Path | None
+    gone: str = ""  # empty if it can be read
+    caption: str | None = None
+    caption_column: str | None = None
+
+    def samples(self) -> Iterator[Sample]:
+        """The usable entries, in the order of the input."""
+        if self.path is None or self.gone:
+            return
+        for entry in open_source(self.path, caption=self.caption, caption_column=self.caption_column):
+            if isinstance(entry, Sample):
+                yield entry
+
+    def any_truth(self, ids: Container[str]) -> bool:
+        """Whether any of these records has a mask or boxes."""
+        return any(has_truth(sample) for sample in self.samples() if sample.id in ids)
+
+
+def find_input(run: Path, archive: Archive, moved: Path | None) -> Input:
+    """The input of a run: where --data says, else where run.yaml says."""
+    settings = archive.info.config.get("input") or {}
+    given = {"caption": settings.get("caption"), "caption_column": settings.get("caption_column")}
+    path = moved or _noted(run)
+    if path is None:
+        return Input(None, "no run.yaml says where the input lies; give --data")
+    try:
+        open_source(path, **given)
+    except MmelError as error:
+        return Input(path, f"the input cannot be read ({error}); give --data", **given)
+    return Input(path, "", **given)
+
+
+def _noted(run: Path) -> Path | None:
+    """INPUT as run.yaml gives it; a shard or merged file has none beside it."""
+    try:
+        content = yaml.safe_load((run / RUN).read_text("utf-8"))
+        return Path(content["input"]["path"])
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Subjects of one archive in batches; captions of an image that follow each other stay together."""
+
+    archive: Archive
+    source: Input
+    wanted: frozenset[str]  # record ids
+    size: int
+    images: Loader | None  # None: no metric needs images
+    truth: bool
+    limits: ImageLimits
+    pool: ThreadPoolExecutor
+
+    def batches(self, done: Container[str]) -> Iterator[tuple[list[Subject], list[Failure]]]:
+        """Every wanted record once: a Subject, or a Failure that says what changed since it was explained."""
+        seen: set[str] = set()
+        for batch in self._decoded(done):
+            seen.update(sample.id for sample in batch.samples)
+            seen.update(failure.id for failure in batch.failures)
+            subjects, failures = self._join(batch)
+            if subjects or failures or batch.failures:
+                yield subjects, [*batch.failures, *failures]
+        if not self.source.gone:
+            missing = [
+                name for name in self.archive.ids if name in self.wanted and name not in seen and name not in done
+            ]
+            if missing:
+                yield [], [Failure(name, "pair", "is not in the input any more") for name in missing]
+
+    def _decoded(self, done: Container[str]) -> Iterator[Batch]:
+        chunks = by_image(self._samples(), self.size)
+        if self.images is not None:
+            yield from self.images.batches(chunks, done)
+            return
+        for chunk in chunks:
+            yield Batch([entry for entry in chunk if isinstance(entry, Sample) and entry.id not in done])
+
+    def _samples(self) -> Iterator[Sample]:
+        if not self.source.gone:
+            yield from (sample for sample in self.source.samples() if sample.id in self.wanted)
+            return
+        columns = (self.archive.column(name) for name in ("id", "image", "caption"))
+        for name, image, caption in zip(*columns, strict=True):
+            if name in self.wanted:
+                yield Sample(str(name), str(image), Path(str(image)), str(caption))
+
+    def _join(self, batch: Batch) -> tuple[list[Subject], list[Failure]]:
+        """Put record, image and ground truth of each sample together."""
+        subjects, failures = [], []
+        records = [self.archive[sample.id] for sample in batch.samples]
+        masks = [
+            self.pool.submit(read_truth, sample, record.image_size, self.limits) if self.truth else None
+            for sample, record in zip(batch.samples, records, strict=True)
+        ]
+        for sample, record, mask in zip(batch.samples, records, masks, strict=True):
+            image = batch.images.get(sample.path)
+            try:
+                _check_same(record, sample, image)
+                subjects.append(Subject(record, sample, image, mask.result() if mask else None))
+            except RecordError as error:
+                failures.append(Failure(sample.id, error.stage, str(error)))
+        return subjects, failures
+
+
+def _check_same(record: Explanation, sample: Sample, image: Decoded | None) -> None:
+    """Refuse to score a map against another caption or another image than it explains."""
+    if sample.caption != record.caption:
+        raise RecordError("pair", "its caption in the input is not the one that was explained")
+    if image is not None and (image.image.height, image.image.width) != record.image_size:
+        height, width = record.image_size
+        raise RecordError("image", f"is {image.image.width}x{image.image.height} now, {width}x{height} when explained")

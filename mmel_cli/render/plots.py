@@ -1,0 +1,114 @@
+"""Plots of an evaluation, each as PNG and SVG (matplotlib without a display)."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BAND = 1.96  # standard errors
+_SETTINGS = {"svg.hashsalt": "mmel"}  # the same numbers give the same file
+
+
+def plot_curves(curves: dict[str, Any], names: Sequence[str], path: Path, score: str) -> list[Path]:
+    """Insertion beside deletion: mean over records and 95 % band, one line a run.
+
+    Args:
+        curves: by run, by curve: mean and error at each point.
+        names: the curves to draw, one panel each.
+        path: without suffix.
+        score: what the curves measure, for the axis.
+    """
+    figure, panels = _panels(len(names))
+    for axes, name in zip(panels, names, strict=True):
+        for run, table in curves.items():
+            if name in table:
+                mean, error = np.array(table[name]["mean"]), np.array(table[name]["error"])
+                at = np.linspace(0, 100, len(mean))
+                _line(axes, at, mean, error, run)
+        verb = "put back" if name.startswith("insertion") else "taken away"
+        axes.set(title=name, xlabel=f"% of pixels {verb}, highest first", ylabel=score, xlim=(0, 100))
+    _legend(figure, panels, len(curves))
+    return _save(figure, path)
+
+
+def plot_layers(layers: dict[str, Any], path: Path) -> list[Path]:
+    """Localisation of each layer's raw map, a panel for each metric, a line for each run and kind of map."""
+    names = sorted({name.split("/")[1] for table in layers.values() for name in table})
+    figure, panels = _panels(len(names))
+    lines = 0
+    for axes, name in zip(panels, names, strict=True):
+        for run, table in layers.items():
+            for key, values in table.items():
+                kind, metric = key.split("/")
+                if metric == name:
+                    mean, error = np.array(values["mean"]), np.array(values["error"])
+                    _line(axes, np.arange(1, len(mean) + 1), mean, error, f"{run}: {kind}", marker="o")
+                    axes.set_xticks(np.arange(1, len(mean) + 1))
+                    lines += 1
+        axes.set(title=f"{name} of each layer's map", xlabel="explained layer, first to last", ylabel=name)
+    _legend(figure, panels, lines)
+    return _save(figure, path)
+
+
+def plot_pairs(reference: np.ndarray, runs: dict[str, np.ndarray], names: tuple[str, str], path: Path) -> list[Path]:
+    """Paired scatter of one metric: each record of a run against the same record of the reference.
+
+    Args:
+        reference: (records,), NaN where undefined.
+        runs: the same for each other run.
+        names: metric, and label of the reference.
+        path: without suffix.
+    """
+    metric, label = names
+    figure, panels = _panels(len(runs), square=True)
+    for axes, (run, values) in zip(panels, runs.items(), strict=True):
+        held = ~np.isnan(reference) & ~np.isnan(values)
+        x, y = reference[held], values[held]
+        low, high = (float(f([x.min(), y.min(), x.max(), y.max()])) for f in (min, max)) if len(x) else (0.0, 1.0)
+        axes.plot([low, high], [low, high], color="0.6", linewidth=1)
+        axes.scatter(x, y, s=9, alpha=0.45, linewidths=0)
+        axes.set(title=f"{metric}: {run} is higher on {(y > x).mean():.0%}" if len(x) else metric)
+        axes.set(xlabel=label, ylabel=run, aspect="equal")
+    return _save(figure, path)
+
+
+def _panels(count: int, *, square: bool = False) -> tuple[Figure, list[Axes]]:
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(4.6 * columns, (4.6 if square else 3.8) * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for unused in panels[count:]:
+        unused.axis("off")
+    return figure, panels[:count]
+
+
+def _line(axes: Axes, at: np.ndarray, mean: np.ndarray, error: np.ndarray, label: str, **style: Any) -> None:
+    (line,) = axes.plot(at, mean, label=_plain(label), linewidth=1.5, markersize=4, **style)
+    axes.fill_between(at, mean - BAND * error, mean + BAND * error, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.grid(alpha=0.25)
+
+
+def _legend(figure: Figure, panels: list[Axes], lines: int) -> None:
+    if panels and lines:
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize="small")
+
+
+def _plain(text: str) -> str:
+    """A label that starts with an underscore would be left out, and dollars would be read as formulas."""
+    return ("\u200b" + text if text.startswith("_") else text).replace("$", r"\$")
+
+
+def _save(figure: Figure, path: Path) -> list[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        for suffix, extra in ((".png", {"dpi": 130}), (".svg", {"metadata": {"Date": None}})):
+            made.append(path.with_suffix(suffix))
+            figure.savefig(made[-1], **extra)
+    return made

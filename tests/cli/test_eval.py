@@ -1,0 +1,179 @@
+"""`mmel eval` as a user runs it: run folders in; metrics.json, per_record.csv, plots and exit codes out."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmel_cli import load_archive
+from mmel_cli.evaluation import METRICS
+
+QUICK = ["--set", "comparison.resamples=99", "--set", "sanity.samples=2", "--set", "faithfulness.steps=4"]
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory, tiny):
+    """Scenes of our own, and runs of four methods on them."""
+    from mmel_cli import explain, load_config
+    from mmel_cli.data.scenes.folder import write_scenes
+
+    root = tmp_path_factory.mktemp("scored")
+    write_scenes(root / "in", 5, 3, side=64)
+    for method in ("grad-eclip", "mmel", "random", "mask"):
+        settings = {"model": str(tiny), "method.name": method, "heatmaps": False, "device": "cpu"}
+        explain(root / "in", root / method, load_config(None, (), settings))
+    return root
+
+
+def test_every_metric_of_four_runs(scored, tmp_path, mmel):
+    runs = [scored / name for name in ("grad-eclip", "mmel", "random", "mask")]
+    code, out, err = mmel("eval", *runs, "--metrics", "all", "--out", tmp_path / "out", *QUICK)
+    assert code == 0, err
+    report = json.loads((tmp_path / "out/metrics.json").read_text())
+    with load_archive(runs[0]) as archive:
+        assert report["records"] == len(archive)
+        assert f"grad-eclip: {len(archive)} records, {len(archive)} in common" in err
+    assert list(report["metrics"]) == list(METRICS)
+    for name, metric in report["metrics"].items():
+        assert set(metric["runs"]) == {"grad-eclip", "mmel", "random", "mask"}, name
+        low, high = METRICS[name].span
+        for label, estimate in metric["runs"].items():
+            if estimate["mean"] is not None:
+                assert low <= estimate["low"] <= estimate["mean"] <= estimate["high"] <= high, (name, label)
+        assert set(metric["differences"]) == {"mmel", "random", "mask"}
+        assert name in out
+    means = {name: {run: e["mean"] for run, e in m["runs"].items()} for name, m in report["metrics"].items()}
+    for name in ("pointing-game", "energy-inside", "pixel-ap", "iou-best", "iou-area", "quadrant-recognition"):
+        assert means[name]["mask"] > means[name]["random"]
+    assert means["quadrant-recognition"]["mask"] == 1
+    assert means["max-sensitivity"]["random"] == 0  # it looks at nothing
+    assert means["randomisation"]["random"] == pytest.approx(1)
+    assert set(report["metrics"]["pixel-ap"]["by_size"]) <= {"small", "medium", "large"}
+    plots = {path.name for path in (tmp_path / "out/plots").iterdir()}
+    assert {"curves.png", "curves.svg", "layers.png", "pairs-pixel-ap.svg"} <= plots
+    assert Image.open(tmp_path / "out/plots/curves.png").size[0] > 500
+
+
+def test_the_table_is_safe_and_complete(tiny, tmp_path, mmel):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(folder / "=a.png")
+    rows = [{"file_name": "=a.png", "text": text} for text in ("=1+1", "@dog", "a cat", "a cat")]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mmel("explain", folder, "--out", tmp_path / "run", "--model", tiny, "--set", "heatmaps=false")
+    code, _, err = mmel("eval", tmp_path / "run", "--metrics", "sparseness,token-deletion")
+    assert code == 0, err
+    with (tmp_path / "run/eval/per_record.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["caption"] for row in table] == ["'=1+1", "'@dog", "a cat", "a cat"]
+    assert [row["id"] for row in table] == [f"'=a.png#{k}" for k in range(4)]
+    assert table[2]["sparseness"] == table[3]["sparseness"]  # duplicate captions are records of their own
+    assert all(0 <= float(row["sparseness"]) <= 1 for row in table)
+
+
+def test_an_interrupted_evaluation_goes_on_and_equals_a_whole_one(scored, tmp_path, mmel):
+    command = ["eval", scored / "mmel", "--metrics", "localisation,insertion", "--batch-size", 4, *QUICK]
+    assert mmel(*command, "--out", tmp_path / "whole")[0] == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "part")
+    (log,) = (tmp_path / "part/scores").iterdir()
+    lines = log.read_bytes().splitlines(keepends=True)
+    assert len(lines) > 2
+    log.write_bytes(lines[0] + lines[1][:50])  # killed while it wrote the second batch
+    (tmp_path / "part/metrics.json").unlink()
+    code, _, err = mmel(*command, "--out", tmp_path / "part")
+    assert code == 0
+    assert "records are scored" in err
+    for name in ("per_record.csv", "metrics.json"):
+        assert (tmp_path / "part" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    code, _, err = mmel(*command, "--set", "faithfulness.baseline=black", "--out", tmp_path / "part")
+    assert code == 2
+    assert "--overwrite" in err
+
+
+def test_metrics_that_cannot_be_given_are_refused_by_name(photos, tmp_path, mmel):
+    from tiny_clip import make_tiny
+
+    shutil.copytree(photos, tmp_path / "in")
+    model = make_tiny(tmp_path / "model")
+    run = tmp_path / "run"
+    mmel("explain", tmp_path / "in", "--out", run, "--model", model, "--limit", 4, "--set", "heatmaps=false")
+    command = ["eval", run, "--overwrite", "--json", *QUICK]
+    code, out, _ = mmel(*command)
+    assert code == 0  # the default asks for whatever there is
+    report = json.loads(out)
+    assert set(report["refused"]["run"]) == {
+        n for n, m in METRICS.items() if "truth" in m.needs and m.group != "quadrants"
+    }
+    assert "no masks" in report["refused"]["run"]["pixel-ap"]
+    assert report["metrics"]["insertion"]["runs"]["run"]["records"] == 4
+    make_tiny(tmp_path / "model", seed=5)
+    code, out, _ = mmel(*command, "--metrics", "insertion,sparseness")
+    assert code == 3  # asked for by name
+    report = json.loads(out)
+    assert "SHA-256" in report["refused"]["run"]["insertion"]
+    assert report["metrics"]["sparseness"]["runs"]["run"]["records"] == 4
+    shutil.rmtree(tmp_path / "in")
+    code, out, _ = mmel(*command, "--metrics", "insertion,sparseness")
+    assert code == 3
+    assert "input cannot be read" in json.loads(out)["refused"]["run"]["insertion"]
+
+
+def test_a_changed_image_fails_its_record_alone(photos, tiny, tmp_path, mmel):
+    shutil.copytree(photos, tmp_path / "in")
+    mmel(
+        "explain", tmp_path / "in", "--out", tmp_path / "run", "--model", tiny, "--limit", 8, "--set", "heatmaps=false"
+    )
+    size = Image.open(photos / "01.png").size
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)).save(tmp_path / "in/01.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "in/02.png")
+    code, out, _ = mmel("eval", tmp_path / "run", "--metrics", "insertion", "--json", *QUICK)
+    assert code == 3
+    failures = [json.loads(line) for line in (tmp_path / "run/eval/failures.jsonl").read_text().splitlines()]
+    assert json.loads(out)["records"] == 8 - len(failures)
+    assert {f["id"].split("#")[0] for f in failures} == {"01.png", "02.png"}
+    assert any("when explained: another image" in f["error"] for f in failures)
+    assert any("9x9 now" in f["error"] for f in failures)
+
+
+def test_the_mask_method_needs_ground_truth(photos, tiny, tmp_path, mmel):
+    code, out, _ = mmel("explain", photos, "--out", tmp_path / "run", "--model", tiny, "--method", "mask", "--limit", 2)
+    assert code == 3
+    assert "2 failed (2 pair" in out
+
+
+def test_random_maps_depend_on_the_record_and_not_on_the_batch(photos, tiny, tmp_path, mmel):
+    for size in (1, 5):
+        command = ["explain", photos, "--out", tmp_path / f"{size}", "--model", tiny, "--method", "random"]
+        assert mmel(*command, "--limit", 6, "--batch-size", size, "--set", "heatmaps=false")[0] == 0
+    with load_archive(tmp_path / "1") as one, load_archive(tmp_path / "5") as five:
+        for a, b in zip(one, five, strict=True):
+            np.testing.assert_array_equal(a.map, b.map)
+            np.testing.assert_array_equal(a.token_map, b.token_map)
+        assert len({a.map.tobytes() for a in one}) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["{run}", "--metrics", "magic"], "magic"),
+        (["{run}", "{run}"], "given twice"),
+        (["{run}", "--set", "faithfulness.stepz=3"], "did you mean steps"),
+        (["{run}", "--captions", "{run}/none.txt"], "--captions"),
+        (["{run}/archive/part-00000.h5"], "--out"),
+        (["{run}", "--out", "{run}/archive"], "no mmel evaluation"),
+    ],
+)
+def test_usage_errors(scored, mmel, arguments, says):
+    code, _, err = mmel("eval", *(a.format(run=scored / "mmel") for a in arguments))
+    assert code == 2
+    assert says in err.splitlines()[-1]
+
+
+def test_help_lists_every_metric(mmel):
+    _, out, _ = mmel("eval", "--help")
+    flat = " ".join(out.split())
+    for metric in METRICS.values():
+        assert f"{metric.name} (" in flat
