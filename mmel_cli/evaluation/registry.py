@@ -78,7 +78,8 @@ METRICS: dict[str, Metric] = {
         *_zero_shot(_TOPS[0]), *_zero_shot(_TOPS[1]), *_zero_shot(_TOPS[2]),
         Metric("aid", "aid", "up", (float("-inf"), float("inf")), MODEL,
                "mean difference of the logit, scaled to 0..1 between nothing and all, when patches and tokens go least "
-               "important first against most important first; undefined where that range is below 1", "FIxLIP 2025, area between insertion and deletion"),
+               "important first against most important first; "
+               "undefined where that range is below 1", "FIxLIP 2025, area between insertion and deletion"),
         Metric("pointing-game", "localisation", "up", (0, 1), TRUTH,
                "1 if the highest pixel is in the mask (or within the tolerance); tied pixels share the hit", _POINT),
         Metric("energy-inside", "localisation", "up", (0, 1), TRUTH,
