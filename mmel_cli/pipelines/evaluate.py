@@ -317,6 +317,7 @@ def _described(run: _Run) -> dict[str, Any]:
         "model": info.model,
         "model_sha256": info.model_sha256,
         "method": info.method,
+        "layers": list(info.layers),
         "records": len(run.archive),
         "ids_sha256": ids,
     }

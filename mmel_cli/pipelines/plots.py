@@ -19,7 +19,8 @@ def draw(folder: Path, report: dict[str, Any], runs: dict[str, Columns]) -> None
         if any(name in table for table in curves.values() for name in names):
             plot_curves(curves, names, folder / f"curves{end}", score)
     if any(report["layers"].values()):
-        plot_layers(report["layers"], folder / "layers")
+        numbers = {run["label"]: run["layers"] for run in report["runs"]}
+        plot_layers(report["layers"], numbers, folder / "layers")
     first, *others = runs
     for name in _PAIRED:
         values = {label: runs[label].values[name] for label in others if name in runs[label].values}

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BAND = 1.96  # standard errors
-_SETTINGS = {"svg.hashsalt": "mmel"}  # the same numbers give the same file
 
 
 def plot_curves(curves: dict[str, Any], names: Sequence[str], path: Path, score: str) -> list[Path]:
@@ -35,8 +34,14 @@ def plot_curves(curves: dict[str, Any], names: Sequence[str], path: Path, score:
     return _save(figure, path)
 
 
-def plot_layers(layers: dict[str, Any], path: Path) -> list[Path]:
-    """Localisation of each layer's raw map, a panel for each metric, a line for each run and kind of map."""
+def plot_layers(layers: dict[str, Any], numbers: dict[str, list[int]], path: Path) -> list[Path]:
+    """Localisation of each layer's raw map, a panel for each metric, a line for each run and kind of map.
+
+    Args:
+        layers: by run, by "kind/metric": mean and error of each explained layer.
+        numbers: by run: the explained layers, from 1.
+        path: without suffix.
+    """
     names = sorted({name.split("/")[1] for table in layers.values() for name in table})
     figure, panels = _panels(len(names))
     lines = 0
@@ -46,10 +51,10 @@ def plot_layers(layers: dict[str, Any], path: Path) -> list[Path]:
                 kind, metric = key.split("/")
                 if metric == name:
                     mean, error = np.array(values["mean"]), np.array(values["error"])
-                    _line(axes, np.arange(1, len(mean) + 1), mean, error, f"{run}: {kind}", marker="o")
-                    axes.set_xticks(np.arange(1, len(mean) + 1))
+                    _line(axes, np.array(numbers[run]), mean, error, f"{run}: {kind}", marker="o")
                     lines += 1
-        axes.set(title=f"{name} of each layer's map", xlabel="explained layer, first to last", ylabel=name)
+        axes.set_xticks(sorted({number for held in numbers.values() for number in held}))
+        axes.set(title=f"{name} of each layer's map", xlabel="vision layer", ylabel=name)
     _legend(figure, panels, lines)
     return _save(figure, path)
 
