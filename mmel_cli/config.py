@@ -31,8 +31,8 @@ from mmel_cli.render import HeatmapOptions
 _STRICT = ConfigDict(extra="forbid")
 _NOT_IDENTITY = ("batch_size", "workers", "limit")
 """Settings that change neither numbers nor pictures: another value may go on in the same folder."""
-_NOT_SCORES = ("batch_size", "workers", "plots", "comparison")
-"""The same for the scores of an evaluation."""
+_NOT_SCORES = ("batch_size", "workers", "plots", "comparison", "data", "model", "captions")
+"""The same for the scores of an evaluation; paths are not in it, the SHA-256 of what they hold is."""
 
 DEFAULT_MODEL = "openai/clip-vit-base-patch16"
 DEFAULT_METHOD = "mmel"

@@ -17,6 +17,7 @@ from mmel_cli.errors import UsageError
 FORMAT, VERSION = "mmel-weights", "1"
 DEFAULT_MIX, DEFAULT_NEGATIVE, DEFAULT_RELATION = 0.95, 0.5, 0.05
 DEFAULT_BLEND = (0.8, 0.15, 0.05)  # towards the finest scale
+DEFAULT_GATE = (-4.0, 1.0, 4.0, 0.0)  # opens where the key looks like the query (lambda), a little with alignment
 _TENSORS = ("mix", "negative", "scale", "relation", "gate", "layer")
 
 
@@ -47,7 +48,7 @@ class HsrmWeights:
 
 
 def untrained(layers: int, scales: tuple[int, ...]) -> HsrmWeights:
-    """METHOD 5's defaults: equal layers, m = 0.95, n = 0.5, b towards the finest scale, g small, gate half open."""
+    """METHOD 3's defaults: equal layers, m = 0.95, n = 0.5, b towards the finest scale, g small, a gate led by lambda."""
     blend = [DEFAULT_BLEND[min(r, len(DEFAULT_BLEND) - 1)] for r in range(len(scales))]
     return HsrmWeights(
         scales=scales,
@@ -55,7 +56,7 @@ def untrained(layers: int, scales: tuple[int, ...]) -> HsrmWeights:
         negative=torch.full((layers,), _logit(DEFAULT_NEGATIVE)),
         scale=torch.tensor(blend).log().expand(layers, -1).clone(),
         relation=torch.full((layers, len(scales)), _logit(DEFAULT_RELATION)),
-        gate=torch.zeros(layers, 4),
+        gate=torch.tensor(DEFAULT_GATE).expand(layers, -1).clone(),
         layer=torch.zeros(layers),
     )
 

@@ -47,17 +47,26 @@ class FaithfulnessOptions:
 
 @dataclass(frozen=True)
 class CaptionSet:
-    """What each record's caption is told from: unit embeddings, at the model's own temperature."""
+    """What each record's caption is told from: unit embeddings, at the model's own temperature.
+
+    A record whose rivals are all excluded has no probability (NaN) and no place (`alone`).
+    """
 
     own: Float[Tensor, "records width"]
     others: Float[Tensor, "captions width"]
     excluded: Bool[Tensor, "records captions"]  # its own text, and other captions of its image, are no rivals
     scale: float
 
+    @property
+    def alone(self) -> Bool[Tensor, "records"]:
+        """Where no rival is left."""
+        return self.excluded.all(1)
+
     def probability(self, images: Float[Tensor, "records points width"]) -> Curve:
         """The softmax probability of each record's own caption."""
         own, rivals = self._logits(images)
-        return (own - torch.logaddexp(own, rivals.logsumexp(-1))).exp()
+        chance = (own - torch.logaddexp(own, rivals.logsumexp(-1))).exp()
+        return chance.masked_fill(self.alone[:, None], torch.nan)
 
     def place(self, images: Float[Tensor, "records points width"]) -> Int[Tensor, "records points"]:
         """How many rivals score higher than the record's own caption."""

@@ -96,10 +96,10 @@ def evaluate(
         folder.prepare(out, scores.EVALUATED, overwrite=False)
         stack.enter_context(lock(out))
         folder.prepare(out, scores.EVALUATED, overwrite=overwrite)
-        scores.begin(out, _identity(runs, config), _content(runs, config))
+        texts = _rival_texts(runs[0].archive, config)
+        scores.begin(out, _identity(runs, config, texts), _content(runs, config))
         stack.enter_context(stop.watch())
         events.total(len(wanted) * len(runs))
-        texts = _rival_texts(runs[0].archive, config)
         tally = _Tally()
         for run in runs:
             if stop.signal is None:
@@ -306,8 +306,11 @@ def _common(runs: list[_Run], config: EvalConfig, events: Events) -> frozenset[s
     return frozenset(islice((name for name in first if name in common), config.limit))
 
 
-def _identity(runs: list[_Run], config: EvalConfig) -> dict[str, Any]:
-    return {"config": config.identity(), "runs": [_described(run) for run in runs]}
+def _identity(runs: list[_Run], config: EvalConfig, texts: _Texts) -> dict[str, Any]:
+    """What the scores depend on; the definitions of metrics go with the version."""
+    captions = hashlib.sha256("\n".join(texts.texts).encode()).hexdigest()
+    described = [_described(run) for run in runs]
+    return {"mmel": __version__, "config": config.identity(), "captions_sha256": captions, "runs": described}
 
 
 def _described(run: _Run) -> dict[str, Any]:

@@ -165,8 +165,9 @@ class Measurer:
                 curves[f"{kind}-probability"] = choice.probability(points)
             for name, curve in curves.items():
                 for s, values, under in zip(subjects, curve.tolist(), area(curve).tolist(), strict=True):
-                    table[s.record.id].curves[name] = values
-                    table[s.record.id].values[name] = under
+                    table[s.record.id].values[name] = _defined(under)
+                    if np.isfinite(under):
+                        table[s.record.id].curves[name] = values
         for s in subjects:
             values = table[s.record.id].values
             for end in ("", "-probability"):
@@ -181,12 +182,15 @@ class Measurer:
         before = choice.probability(self._images(subjects, model)[:, None])[:, 0]
         drop, rise = faithfulness.drop_and_increase(before, choice.probability(faded)[:, 0])
         for s, down, up in zip(subjects, drop.tolist(), rise.tolist(), strict=True):
-            table[s.record.id].values |= {"average-drop": down, "average-increase": up}
+            known = np.isfinite(down)
+            table[s.record.id].values |= {"average-drop": _defined(down), "average-increase": up if known else None}
 
     def _zero_shot(self, subjects: list[Subject], table: "dict[str, _Row]") -> None:
         model = _given(self.model)
         choice = _given(self._choice(subjects, self._own(subjects, model)))
         for number, s in enumerate(subjects):
+            if choice.alone[number]:
+                continue
             inserted, deleted = protocols.eclip_images(_given(s.image).image, s.record)
             pixels = [model.preprocess(image, self.geometry).values for image in [*inserted, *deleted]]
             embeds = torch.cat([model.embed_images(part) for part in torch.stack(pixels).split(self._batch)])
@@ -200,7 +204,7 @@ class Measurer:
             words = model.tokenize([s.record.caption])
             pixels = _given(s.image).pixels.values[None].to(model.spec.device)
             value = protocols.aid(model, pixels, words, s.record, self.config.aid, self._batch)
-            table[s.record.id].values["aid"] = value if np.isfinite(value) else None
+            table[s.record.id].values["aid"] = _defined(value)
 
     def _tokens(self, subjects: list[Subject], table: "dict[str, _Row]") -> None:
         model = _given(self.model)
@@ -298,6 +302,11 @@ def _given(value: _T | None) -> _T:
     if value is None:
         raise AssertionError
     return value
+
+
+def _defined(value: float) -> float | None:
+    """NaN, what is undefined in tensors, as None."""
+    return value if np.isfinite(value) else None
 
 
 def _minus(first: float | None, second: float | None) -> float | None:
