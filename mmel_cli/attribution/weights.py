@@ -48,7 +48,7 @@ class HsrmWeights:
 
 
 def untrained(layers: int, scales: tuple[int, ...]) -> HsrmWeights:
-    """METHOD 3's defaults: equal layers, m = 0.95, n = 0.5, b towards the finest scale, g small, a gate led by lambda."""
+    """METHOD 3's defaults: equal layers, m = 0.95, n = 0.5, b towards the finest scale, g small, gate led by lambda."""
     blend = [DEFAULT_BLEND[min(r, len(DEFAULT_BLEND) - 1)] for r in range(len(scales))]
     return HsrmWeights(
         scales=scales,

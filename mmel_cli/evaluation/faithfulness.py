@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from mmel_cli.evaluation.forwards import in_parts
 from mmel_cli.evaluation.ranking import area, pixel_ranks, ranks
 from mmel_cli.model import Adapter, Words
 
@@ -143,14 +144,15 @@ def _embed_mixtures(
     """(records, variants, D): variant v keeps the image where rank < cut (or >=, where `cuts[1]` is False)."""
     images, fills = sources
     limit, keep_low = cuts
-    record = torch.arange(len(images), device=images.device).repeat_interleave(len(limit))
-    variant = torch.arange(len(limit), device=images.device).repeat(len(images))
-    parts = []
-    for rows, which in zip(record.split(options.batch), variant.split(options.batch), strict=True):
+
+    def embed(numbers: Tensor) -> Tensor:
+        rows, which = numbers // len(limit), numbers % len(limit)
         low = places[rows] < limit[which][:, None, None]
         kept = (low == keep_low[which][:, None, None])[:, None]
-        parts.append(model.embed_images(torch.where(kept, images[rows], fills[rows])))
-    return torch.cat(parts).view(len(images), len(limit), -1)
+        return model.embed_images(torch.where(kept, images[rows], fills[rows]))
+
+    embeds = in_parts(embed, len(images) * len(limit), options.batch, images.device)
+    return embeds.view(len(images), len(limit), -1)
 
 
 @torch.no_grad()

@@ -1,15 +1,16 @@
 """Two published protocols, as their sources do them: Grad-ECLIP's zero-shot curves and FIxLIP's AID."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
 from mmel_cli.data.paths import record_seed
 from mmel_cli.evaluation.faithfulness import Images, repeated
+from mmel_cli.evaluation.forwards import in_parts
 from mmel_cli.evaluation.ranking import area, ranks
 from mmel_cli.geometry import to_pixels
 from mmel_cli.model import Adapter, Words
@@ -97,27 +98,31 @@ def aid(
     sizes = torch.linspace(0, players, min(options.points, players + 1)).round().long()
     keep_high = place < sizes[:, None]  # least important are gone
     keep_low = place >= players - sizes[:, None]  # most important are gone
-    score = _coalitions(model, image, words, (explanation.map.shape, tokens), batch)
-    high, low = score(keep_high), score(keep_low)
+    coalitions = _Coalitions(model, image, words, tokens)
+    kept = torch.cat([keep_high, keep_low]).to(image.device)
+    logits = in_parts(lambda rows: coalitions.logits(kept[rows]), len(kept), batch, image.device).cpu()
+    high, low = logits.chunk(2)
     span = high[-1] - high[0]
     return float((high - low).mean() / span) if span >= _LEAST else float("nan")
 
 
-def _coalitions(
-    model: Adapter, image: Images, words: Words, shape: tuple[tuple[int, ...], int], batch: int
-) -> Callable[[Tensor], Tensor]:
-    """A function from coalitions (n, players) bool to logits (n,), on the CPU."""
-    (height, width), tokens = shape[0], shape[1]
+@dataclass(frozen=True)
+class _Coalitions:
+    """One pair, of which only some patches and tokens are left."""
 
-    def score(kept: Tensor) -> Tensor:
-        found = []
-        for part in kept.split(batch):
-            cells = part[:, : height * width].view(-1, 1, height, width).to(image.device)
-            fine = cells.repeat_interleave(image.shape[2] // height, 2).repeat_interleave(image.shape[3] // width, 3)
-            mask = words.mask[0].repeat(len(part), 1)
-            mask[:, 1 : 1 + tokens] *= part[:, height * width :].to(mask)
-            text = model.embed_texts(repeated(words, 0, mask))
-            found.append((model.embed_images(image * fine) * text).sum(-1).cpu())
-        return torch.cat(found) * model.spec.logit_scale
+    model: Adapter
+    image: Images  # (1, 3, H, W)
+    words: Words  # one caption
+    tokens: int
 
-    return score
+    def logits(self, kept: Bool[Tensor, "n players"]) -> Float[Tensor, "n"]:
+        """The model's logit of each coalition: patches row by row, then tokens."""
+        height, width = self.model.spec.grid
+        patches, tokens = kept.split([height * width, self.tokens], 1)
+        cells = patches.view(-1, 1, height, width)
+        down, across = self.image.shape[2] // height, self.image.shape[3] // width
+        fine = cells.repeat_interleave(down, 2).repeat_interleave(across, 3)
+        mask = self.words.mask[0].repeat(len(kept), 1)
+        mask[:, 1 : 1 + self.tokens] *= tokens.to(mask)
+        text = self.model.embed_texts(repeated(self.words, 0, mask))
+        return (self.model.embed_images(self.image * fine) * text).sum(-1) * self.model.spec.logit_scale

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
@@ -14,6 +15,7 @@ from mmel_cli.config import EvalConfig
 from mmel_cli.data.paths import record_seed
 from mmel_cli.evaluation import faithfulness, localisation, protocols, sanity
 from mmel_cli.evaluation.faithfulness import CaptionSet, FaithfulnessOptions
+from mmel_cli.evaluation.forwards import in_parts
 from mmel_cli.evaluation.localisation import LocalisationOptions, as_tensor
 from mmel_cli.evaluation.ranking import area
 from mmel_cli.evaluation.sanity import SanityOptions
@@ -192,8 +194,9 @@ class Measurer:
             if choice.alone[number]:
                 continue
             inserted, deleted = protocols.eclip_images(_given(s.image).image, s.record)
-            pixels = [model.preprocess(image, self.geometry).values for image in [*inserted, *deleted]]
-            embeds = torch.cat([model.embed_images(part) for part in torch.stack(pixels).split(self._batch)])
+            pixels = torch.stack([model.preprocess(image, self.geometry).values for image in [*inserted, *deleted]])
+            pixels = pixels.to(model.spec.device)
+            embeds = in_parts(partial(_embed_rows, model, pixels), len(pixels), self._batch, pixels.device)
             mine = slice(number, number + 1)
             one = CaptionSet(choice.own[mine], choice.others, choice.excluded[mine], choice.scale)
             table[s.record.id].values |= protocols.eclip_areas(one.place(embeds[None])[0].view(2, -1))
@@ -302,6 +305,10 @@ def _given(value: _T | None) -> _T:
     if value is None:
         raise AssertionError
     return value
+
+
+def _embed_rows(model: Adapter, pixels: Tensor, rows: Tensor) -> Tensor:
+    return model.embed_images(pixels[rows])
 
 
 def _defined(value: float) -> float | None:

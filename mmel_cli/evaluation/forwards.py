@@ -1,0 +1,30 @@
+"""Many forwards of altered inputs: in large batches on an accelerator, in small ones on every core of a CPU."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+_CPU_PART = 8  # more do not fit the cache: each image then takes longer, not less
+
+
+def in_parts(work: Callable[[Int[Tensor, "part"]], Tensor], count: int, batch: int, device: torch.device) -> Tensor:
+    """Call `work` with the numbers 0 to count - 1, a part at a time, and join what it gives, in order.
+
+    On a CPU each core works on its own parts with one thread: one thread pool for every operation of a small forward
+    keeps the cores waiting for each other.
+
+    Args:
+        work: from numbers, int64 on `device`, to a tensor with one row a number; thread-safe.
+        count: how many.
+        batch: the most that go through the model at once.
+        device: where the model lies.
+    """
+    numbers = torch.arange(count, device=device)
+    cores = torch.get_num_threads()
+    if device.type != "cpu" or cores == 1:
+        return torch.cat([work(part) for part in numbers.split(batch)])
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return torch.cat(list(pool.map(work, numbers.split(min(batch, _CPU_PART)))))
