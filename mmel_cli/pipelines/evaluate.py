@@ -1,7 +1,7 @@
 """`mmel eval`: score saved maps record by record, resume where it stopped, compare runs, write tables and plots."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmel_cli import __version__
-from mmel_cli.archive import Archive, load_archive, lock
+from mmel_cli.archive import Archive, fingerprint, load_archive, lock
 from mmel_cli.attribution import find_method
 from mmel_cli.config import EvalConfig, method_of
 from mmel_cli.data.images import ImageLimits
@@ -61,6 +61,7 @@ class _Run:
 class _Tally:
     refused: dict[str, dict[str, str]] = field(default_factory=dict)
     failures: dict[str, list[Failure]] = field(default_factory=dict)
+    logs: dict[str, Path] = field(default_factory=dict)  # by run: where its scores lie
 
 
 def evaluate(
@@ -97,7 +98,7 @@ def evaluate(
         stack.enter_context(lock(out))
         folder.prepare(out, scores.EVALUATED, overwrite=overwrite)
         texts = _rival_texts(runs[0].archive, config)
-        scores.begin(out, _identity(runs, config, texts), _content(runs, config))
+        scores.begin(out, _identity(config, texts, wanted), _content(runs, config))
         stack.enter_context(stop.watch())
         events.total(len(wanted) * len(runs))
         tally = _Tally()
@@ -122,11 +123,6 @@ class _Job:
     events: Events
     stop: Stop
 
-    @property
-    def log(self) -> Path:
-        """Where its scores go."""
-        return _log_path(self.out, self.run)
-
 
 @dataclass(frozen=True)
 class _Texts:
@@ -141,10 +137,11 @@ def _score(job: _Job, tally: _Tally) -> None:
     run, config = job.run, job.config
     source = find_input(run.path, run.archive, config.data)
     with ExitStack() as stack:
-        log = stack.enter_context(scores.ScoreLog(job.log))
         pool = stack.enter_context(ThreadPoolExecutor(config.workers))
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         measurer, refused = _prepare(job, source)
+        tally.logs[run.label] = _log_path(job.out, run, measurer.wanted)
+        log = stack.enter_context(scores.ScoreLog(tally.logs[run.label]))
         if refused:
             tally.refused[run.label] = refused
         for reason in dict.fromkeys(refused.values()):
@@ -306,15 +303,21 @@ def _common(runs: list[_Run], config: EvalConfig, events: Events) -> frozenset[s
     return frozenset(islice((name for name in first if name in common), config.limit))
 
 
-def _identity(runs: list[_Run], config: EvalConfig, texts: _Texts) -> dict[str, Any]:
-    """What the scores depend on; the definitions of metrics go with the version."""
-    captions = hashlib.sha256("\n".join(texts.texts).encode()).hexdigest()
-    described = [_described(run) for run in runs]
-    return {"mmel": __version__, "config": config.identity(), "captions_sha256": captions, "runs": described}
+def _identity(config: EvalConfig, texts: _Texts, wanted: frozenset[str]) -> dict[str, Any]:
+    """What all scores depend on; the definitions of metrics go with the version. Runs may come and go."""
+    return {
+        "mmel": __version__,
+        "config": config.identity(),
+        "captions_sha256": _digest(texts.texts),
+        "records_sha256": _digest(sorted(wanted)),
+    }
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _described(run: _Run) -> dict[str, Any]:
-    ids = hashlib.sha256("\n".join(run.archive.ids).encode()).hexdigest()
     info = run.archive.info
     return {"label": run.label, "path": str(run.path.resolve()), "config_sha256": info.config_sha256} | {
         "model": info.model,
@@ -322,7 +325,7 @@ def _described(run: _Run) -> dict[str, Any]:
         "method": info.method,
         "layers": list(info.layers),
         "records": len(run.archive),
-        "ids_sha256": ids,
+        "ids_sha256": _digest(run.archive.ids),
     }
 
 
@@ -331,21 +334,18 @@ def _content(runs: list[_Run], config: EvalConfig) -> dict[str, Any]:
     return {"config": config.plain(), "runs": [_described(run) for run in runs], "versions": versions}
 
 
-def _log_path(out: Path, run: _Run) -> Path:
-    """One log a run; the number of the label's SHA-256 tells labels apart that differ in signs no file name has."""
-    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in run.label)[-80:]
-    return out / scores.SCORES / f"{name}-{hashlib.sha256(run.label.encode()).hexdigest()[:8]}.jsonl"
+def _log_path(out: Path, run: _Run, metrics: frozenset[str]) -> Path:
+    """One log a run and the metrics that it can give: it stays when the run is compared with others later."""
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in run.path.resolve().name)[-80:]
+    described = {key: value for key, value in _described(run).items() if key != "label"}
+    return out / scores.SCORES / f"{name}-{fingerprint(described | {'metrics': sorted(metrics)})[:12]}.jsonl"
 
 
 def _report(
     out: Path, runs: list[_Run], metrics: tuple[Metric, ...], config: EvalConfig, tally: _Tally
 ) -> dict[str, Any]:
     """Join what was scored, and write metrics.json, per_record.csv and the plots."""
-    columns = {
-        run.label: Columns.collect(scores.read_scores(_log_path(out, run)))
-        for run in runs
-        if _log_path(out, run).exists()
-    }
+    columns = {label: Columns.collect(scores.read_scores(log)) for label, log in tally.logs.items()}
     joined = join(columns)
     names = [metric.name for metric in metrics]
     report = _content(runs, config) | summarise(joined, names, config.comparison)
@@ -356,7 +356,7 @@ def _report(
         (run.label, captions.get(score.id, ""), score)
         for run in runs
         if run.label in columns
-        for score in scores.read_scores(_log_path(out, run))
+        for score in scores.read_scores(tally.logs[run.label])
     )
     scores.write_table(out / scores.TABLE, rows, names)
     if config.plots and joined:

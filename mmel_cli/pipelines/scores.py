@@ -26,7 +26,7 @@ class ScoreLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.done, self.failed = IdSet(), 0
+        self.done = IdSet()
         path.parent.mkdir(parents=True, exist_ok=True)
         sound = 0
         if path.exists():
@@ -65,7 +65,7 @@ def read_scores(path: Path) -> Iterator[Scores]:
 
 
 def begin(folder: Path, identity: dict[str, Any], content: dict[str, Any]) -> None:
-    """Write eval.yaml, or check that an earlier evaluation there was of the same runs and settings.
+    """Write eval.yaml, or check that an earlier evaluation there was of the same records and settings.
 
     Raises:
         UsageError: if it was of others.
@@ -75,7 +75,7 @@ def begin(folder: Path, identity: dict[str, Any], content: dict[str, Any]) -> No
         before = yaml.safe_load(path.read_text("utf-8"))
         if not isinstance(before, dict) or before.get("identity_sha256") != digest:
             raise UsageError(
-                f"--out {folder}: holds an evaluation of other runs, metrics or settings (see {EVAL}); give another "
+                f"--out {folder}: holds an evaluation of other records, metrics or settings (see {EVAL}); give another "
                 "folder, or --overwrite to start anew"
             )
     text = yaml.safe_dump({"identity_sha256": digest} | content, sort_keys=False, allow_unicode=True)

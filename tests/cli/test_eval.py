@@ -3,6 +3,10 @@
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -88,6 +92,10 @@ def test_an_interrupted_evaluation_goes_on_and_equals_a_whole_one(scored, tmp_pa
     assert "records are scored" in err
     for name in ("per_record.csv", "metrics.json"):
         assert (tmp_path / "part" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    code, _, err = mmel(*command[:2], scored / "random", *command[2:], "--out", tmp_path / "part")
+    assert code == 0
+    assert "mmel: " in err  # what was scored stays when a run is added
+    assert err.count("records are scored") == 1
     code, _, err = mmel(*command, "--set", "faithfulness.baseline=black", "--out", tmp_path / "part")
     assert code == 2
     assert "--overwrite" in err
@@ -119,6 +127,40 @@ def test_metrics_that_cannot_be_given_are_refused_by_name(photos, tmp_path, mmel
     code, out, _ = mmel(*command, "--metrics", "insertion,sparseness")
     assert code == 3
     assert "input cannot be read" in json.loads(out)["refused"]["run"]["insertion"]
+
+
+def test_a_caption_file_gives_the_rivals_and_belongs_to_the_evaluation(scored, tmp_path, mmel):
+    file = tmp_path / "captions.txt"
+    command = ["eval", scored / "mmel", "--metrics", "insertion-probability", "--captions", file, "--json"]
+    command += ["--limit", 4, "--out", tmp_path / "out", *QUICK]
+    means = []
+    for lines in ("a dog\n", "a dog\na cat\n\na cat\n", "\n".join(f"a thing {n}" for n in range(40))):
+        file.write_text(lines)
+        code, out, err = mmel(*command)
+        if means:
+            assert code == 2  # other captions, other numbers
+            assert "--overwrite" in err
+            code, out, err = mmel(*command, "--overwrite")
+        assert code == (3 if lines == "a dog\n" else 0), err
+        report = json.loads(out)
+        means.append(report["metrics"]["insertion-probability"]["runs"].get("mmel", {}).get("mean"))
+    assert means[0] is None  # one caption cannot be told from another
+    assert means[1] > means[2] > 0  # more rivals, less probability each
+
+
+def test_sigint_ends_an_evaluation_and_keeps_what_was_scored(scored, tmp_path):
+    command = [sys.executable, "-m", "mmel_cli", "eval", scored / "grad-eclip", "--metrics", "insertion,stability"]
+    command += ["--batch-size", "1", "--out", tmp_path / "out", "--set", "faithfulness.steps=200"]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    logs = tmp_path / "out/scores"
+    while process.poll() is None and not (logs.exists() and any(log.stat().st_size for log in logs.iterdir())):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    report = json.loads((tmp_path / "out/metrics.json").read_text())
+    lines = [line for log in logs.iterdir() for line in log.read_text().splitlines()]
+    assert 1 <= report["records"] == sum(len(json.loads(line)["scores"]) for line in lines)
 
 
 def test_a_changed_image_fails_its_record_alone(photos, tiny, tmp_path, mmel):
