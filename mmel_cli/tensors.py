@@ -4,6 +4,7 @@ Everything here is a value. A capture is complete when it is made: no hook can w
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -29,7 +30,7 @@ class Tower:
     METHOD 1: q, k, v over the full width (heads concatenated), o the attention output before its projection,
     w = ds/do. `query` is the token whose attention row is explained (CLS; the EOS token on the text side), `keys`
     the tokens that evidence is attributed to (patches; the tokens between BOS and EOS), `visible` those that the
-    query may attend to (all; those up to EOS).
+    query may attend to (all; those up to EOS). `causal`: each token attends to itself and those before it only.
     """
 
     numbers: tuple[int, ...]  # of the explained layers, from 1
@@ -43,6 +44,30 @@ class Tower:
     query: Int[Tensor, "pairs"]
     keys: Bool[Tensor, "pairs tokens"]
     visible: Bool[Tensor, "pairs tokens"]
+    causal: bool = False
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """Pairs whose image or caption can be covered in part, for methods that only look at scores."""
+
+    @property
+    def images(self) -> Int[Tensor, "pairs"]:
+        """Which of the distinct images each pair has."""
+        ...
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the model's input."""
+        ...
+
+    def covered_images(self, masks: Float[Tensor, "masks height width"]) -> Float[Tensor, "pairs masks"]:
+        """Each pair's cosine where its normalised input is multiplied by each mask."""
+        ...
+
+    def covered_tokens(self, pair: int, kept: Bool[Tensor, "masks tokens"]) -> Float[Tensor, "masks"]:
+        """One pair's cosine where only the kept tokens between BOS and EOS are attended to."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +82,7 @@ class Capture:
     alignment: Float[Tensor, "pairs layers patches"] | None = None  # METHOD 3 step 5, raw cosine; if needed
     truth: Float[Tensor, "pairs height width"] | None = None  # the part of each cell inside the mask; if needed
     seeds: tuple[int, ...] = ()  # one a pair, from its record id; if needed
+    probe: Probe | None = None  # the pairs to look at again, altered; if needed
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Attribution methods. To add one: write a file with a METHOD, and name it in METHODS."""
 
-from mmel_cli.attribution import flow, grad_eclip, mask, mmel, random
+from mmel_cli.attribution import flow, gae, grad_eclip, mask, mmel, random, rise
 from mmel_cli.attribution.base import Method, Target, resolve_layers
 from mmel_cli.errors import UsageError
 
@@ -8,6 +8,8 @@ METHODS: dict[str, Method] = {
     "mmel": mmel.METHOD,
     "grad-eclip": grad_eclip.METHOD,
     "flow": flow.METHOD,
+    "gae": gae.METHOD,
+    "rise": rise.METHOD,
     "random": random.METHOD,
     "mask": mask.METHOD,
 }

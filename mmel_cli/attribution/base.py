@@ -26,6 +26,7 @@ class Target:
     model: str
     model_sha256: str
     layers: tuple[int, ...]  # explained vision layers
+    logit_scale: float = 1.0  # the model's temperature, as a factor of the cosine
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Method:
 
     `explain(capture, params, state)` is pure; `prepare(params, target)` runs once before the first capture and makes
     `state` (for example loads a weights file). `needs` names the optional parts of a Capture: "hidden", "alignment",
-    "truth", "seeds".
+    "truth", "seeds", "probe".
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).
     """
 

@@ -30,6 +30,24 @@ def attention(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tokens"]:
     return logits.masked_fill(~tower.visible[:, None], -torch.inf).softmax(-1)
 
 
+def attention_matrix(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tokens tokens"]:
+    """All attention rows of each head, recomputed from q and k; tokens that the query does not see are never seen."""
+    q, k = (_heads(tokens[layer], tower).transpose(1, 2) for tokens in (tower.q, tower.k))
+    logits = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+    hidden = ~tower.visible[:, None, None, :]
+    if tower.causal:
+        count = logits.shape[-1]
+        after = torch.ones(count, count, dtype=torch.bool, device=logits.device).triu(1)
+        hidden = (hidden | after) & ~torch.eye(count, dtype=torch.bool, device=logits.device)
+    return logits.masked_fill(hidden, -torch.inf).softmax(-1)
+
+
+def attention_matrix_gradient(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tokens tokens"]:
+    """w_h[j] . v_h[i] = ds/da_h[j, i] for every row j."""
+    w, v = (_heads(tokens[layer], tower).transpose(1, 2) for tokens in (tower.w, tower.v))
+    return w @ v.transpose(2, 3)
+
+
 def attention_gradient(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tokens"]:
     """w_h[query] . v_h[i] = ds/da_h[query, i] (METHOD 2, identity)."""
     w = _heads(query_row(tower.w[layer], tower), tower)

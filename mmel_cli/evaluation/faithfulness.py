@@ -3,7 +3,7 @@
 All scores are cosines of unit embeddings, or the softmax over a set of captions at the model's own temperature.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from mmel_cli.evaluation.forwards import in_parts
 from mmel_cli.evaluation.ranking import area, pixel_ranks, ranks
-from mmel_cli.model import Adapter, Words
+from mmel_cli.model import Adapter, Words, repeated
+from mmel_cli.model.forwards import in_parts
 
 Images = Float[Tensor, "records 3 height width"]
 Curve = Float[Tensor, "records points"]
@@ -198,16 +198,3 @@ def token_curves(model: Adapter, words: Words, images: Float[Tensor, "records wi
         curves = cosines.view(2, -1)
         found.append(area(curves) if len(values) else curves[:, 0])
     return torch.stack(found)
-
-
-def repeated(words: Words, row: int, masks: Int[Tensor, "copies length"]) -> Words:
-    """One caption, once for each attention mask."""
-    count = len(masks)
-    return replace(
-        words,
-        ids=words.ids[row].expand(count, -1),
-        mask=masks,
-        end=words.end[row].expand(count),
-        tokens=(words.tokens[row],) * count,
-        truncated=words.truncated[row].expand(count),
-    )

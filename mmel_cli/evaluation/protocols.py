@@ -9,11 +9,11 @@ from PIL import Image
 from torch import Tensor
 
 from mmel_cli.data.paths import record_seed
-from mmel_cli.evaluation.faithfulness import Images, repeated
-from mmel_cli.evaluation.forwards import in_parts
+from mmel_cli.evaluation.faithfulness import Images
 from mmel_cli.evaluation.ranking import area, ranks
 from mmel_cli.geometry import to_pixels
-from mmel_cli.model import Adapter, Words
+from mmel_cli.model import Adapter, Words, repeated
+from mmel_cli.model.forwards import in_parts
 from mmel_cli.types import Explanation
 
 SHORT_SIDE = 640  # Grad-ECLIP: larger images are shrunk to it

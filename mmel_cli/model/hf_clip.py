@@ -255,6 +255,7 @@ class HfClip:
             visible=position <= end[:, None],
             **_activations(recording, w, columns, [blocks[n - 1].self_attn for n in request.text_layers]),
             heads=1 if request.one_head else self._model.config.text_config.num_attention_heads,
+            causal=True,
         )
 
     @torch.no_grad()

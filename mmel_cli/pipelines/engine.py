@@ -13,9 +13,9 @@ from mmel_cli.data.paths import record_seed
 from mmel_cli.data.truth import read_truth
 from mmel_cli.errors import RecordError
 from mmel_cli.geometry import to_grid
-from mmel_cli.model import Adapter, CaptureRequest, Words
+from mmel_cli.model import Adapter, CaptureRequest, CoverProbe, Pixels, Words
 from mmel_cli.pipelines.batches import Batch
-from mmel_cli.tensors import Attribution, Capture
+from mmel_cli.tensors import Attribution, Capture, Probe
 from mmel_cli.types import Explanation, Failure
 
 
@@ -40,7 +40,7 @@ class Engine:
             alignment="alignment" in method.needs,
             one_head=method.one_head(params),
         )
-        target = Target(model.spec.name, model.spec.sha256, layers)
+        target = Target(model.spec.name, model.spec.sha256, layers, model.spec.logit_scale)
         return cls(model, method, params, request, method.prepare(params, target))
 
     def explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
@@ -73,8 +73,9 @@ class Engine:
         captions = {text: i for i, text in enumerate(dict.fromkeys(s.caption for s in batch.samples))}
         words = self.model.tokenize(list(captions))
         pairs = [(paths[sample.path], captions[sample.caption]) for sample in batch.samples]
-        capture = self.model.capture([batch.images[path].pixels for path in paths], words, pairs, self.request)
-        capture = replace(capture, **self._hints(batch, truth))
+        pixels = [batch.images[path].pixels for path in paths]
+        capture = self.model.capture(pixels, words, pairs, self.request)
+        capture = replace(capture, **self._hints(batch, truth), probe=self._probe(pixels, words, pairs))
         maps = _Maps.of(self.method.explain(capture, self.params, self.state), capture)
         explanations, failures = [], []
         for number, (sample, (_, column)) in enumerate(zip(batch.samples, pairs, strict=True)):
@@ -93,6 +94,14 @@ class Engine:
             else:
                 failures.append(Failure(sample.id, "model", "map is not finite; try --dtype float32"))
         return explanations, failures
+
+    def _probe(self, pixels: list[Pixels], words: Words, pairs: list[tuple[int, int]]) -> Probe | None:
+        """For methods that look at altered inputs."""
+        if "probe" not in self.method.needs:
+            return None
+        device = self.model.spec.device
+        rows, columns = torch.tensor(pairs, device=device).T
+        return CoverProbe(self.model, torch.stack([p.values for p in pixels]).to(device), words, rows, columns)
 
     def _hints(self, batch: Batch, truth: dict[str, np.ndarray]) -> dict[str, Any]:
         """The parts of a Capture that come from the pairs and not from the model."""

@@ -15,13 +15,13 @@ from mmel_cli.config import EvalConfig
 from mmel_cli.data.paths import record_seed
 from mmel_cli.evaluation import faithfulness, localisation, protocols, sanity
 from mmel_cli.evaluation.faithfulness import CaptionSet, FaithfulnessOptions
-from mmel_cli.evaluation.forwards import in_parts
 from mmel_cli.evaluation.localisation import LocalisationOptions, as_tensor
 from mmel_cli.evaluation.ranking import area
 from mmel_cli.evaluation.sanity import SanityOptions
 from mmel_cli.evaluation.summary import Scores
 from mmel_cli.geometry import covered, to_pixels
 from mmel_cli.model import Adapter, Pixels
+from mmel_cli.model.forwards import in_parts
 from mmel_cli.pipelines.batches import Batch, Decoded
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.subjects import Subject

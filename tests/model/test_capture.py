@@ -77,7 +77,9 @@ def test_wv_is_the_gradient_at_attention_and_flow_sums_to_wo(model, raw):
             torch.testing.assert_close(ops.flow(tower, number).sum(-1), total, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.needs & {"seeds", "truth"}])
+@pytest.mark.parametrize(
+    "name", [name for name, method in METHODS.items() if not method.needs & {"seeds", "truth", "probe"}]
+)
 def test_a_batch_with_shared_images_and_captions_equals_singles(model, name):
     method = METHODS[name]
     params = method.params()

@@ -1,0 +1,44 @@
+"""Generic attention explainability (Chefer, Gur and Wolf, ICCV 2021, arXiv 2103.15679) for both towers."""
+
+import torch
+
+from mmel_cli.attribution import ops
+from mmel_cli.attribution.base import LayerParams, Method, Target
+from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
+
+
+def explain(capture: Capture, _params: LayerParams, logit_scale: float) -> Attribution:
+    """The query's row of R over the patches and over the tokens; never negative."""
+    image = relevance(capture.image, logit_scale)
+    return Attribution(
+        map=ops.patches([image], capture.grid)[:, 0],
+        tokens=relevance(capture.text, logit_scale).masked_fill(~capture.text.keys, 0.0),
+    )
+
+
+def relevance(tower: Tower, logit_scale: float) -> TokenRow:
+    """R = I at first; layer by layer R <- R + mean_h ReLU(dy/da_h * a_h) R (equations 5 and 6); the query's row.
+
+    y is the logit, not the cosine: the products of several layers depend on the scale.
+    """
+    pairs, tokens = tower.keys.shape
+    total = torch.eye(tokens, device=tower.keys.device).expand(pairs, -1, -1)
+    for layer in range(len(tower.numbers)):
+        gradient = logit_scale * ops.attention_matrix_gradient(tower, layer)
+        total = total + (gradient * ops.attention_matrix(tower, layer)).clamp_min(0).mean(1) @ total
+    return ops.query_row(total, tower)
+
+
+def prepare(_params: LayerParams, target: Target) -> float:
+    """The model's temperature."""
+    return target.logit_scale
+
+
+METHOD = Method(
+    name="gae",
+    summary="positive attention times attention gradient, propagated through the layers",
+    source="Chefer et al., ICCV 2021, arXiv 2103.15679",
+    params=LayerParams,
+    explain=explain,
+    prepare=prepare,
+)
