@@ -18,11 +18,26 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "explain": "mmel_cli.pipelines.explain",
     "evaluate": "mmel_cli.pipelines.evaluate",
+    "train_weights": "mmel_cli.pipelines.train",
+    "FuseOptions": "mmel_cli.pipelines.fuse",
+    "fuse_run": "mmel_cli.pipelines.fuse",
     "load_config": "mmel_cli.config",
     "load_eval_config": "mmel_cli.config",
+    "load_train_config": "mmel_cli.config",
     "load_archive": "mmel_cli.archive",
 }
-__all__ = ["__version__", "evaluate", "explain", "load_archive", "load_config", "load_eval_config"]
+__all__ = [
+    "FuseOptions",
+    "__version__",
+    "evaluate",
+    "explain",
+    "fuse_run",
+    "load_archive",
+    "load_config",
+    "load_eval_config",
+    "load_train_config",
+    "train_weights",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_serializer, field_validator
@@ -27,12 +27,15 @@ from mmel_cli.evaluation.protocols import AidOptions
 from mmel_cli.evaluation.sanity import SanityOptions
 from mmel_cli.model.preprocess import GEOMETRIES
 from mmel_cli.render import HeatmapOptions
+from mmel_cli.training.options import TrainOptions
 
 _STRICT = ConfigDict(extra="forbid")
 _NOT_IDENTITY = ("batch_size", "workers", "limit")
 """Settings that change neither numbers nor pictures: another value may go on in the same folder."""
 _NOT_SCORES = ("batch_size", "workers", "plots", "comparison", "data", "model", "captions")
 """The same for the scores of an evaluation; paths are not in it, the SHA-256 of what they hold is."""
+
+_Run = TypeVar("_Run", bound="RunConfig")
 
 DEFAULT_MODEL = "openai/clip-vit-base-patch16"
 DEFAULT_METHOD = "mmel"
@@ -51,6 +54,7 @@ _Aid = _strict(AidOptions)
 _Localisation = _strict(LocalisationOptions)
 _Sanity = _strict(SanityOptions)
 _Comparison = _strict(ComparisonOptions)
+_Training = _strict(TrainOptions)
 
 
 class Section(BaseModel):
@@ -170,6 +174,26 @@ class EvalConfig(Section):
         return {name: value for name, value in self.plain().items() if name not in _NOT_SCORES}
 
 
+class TrainConfig(RunConfig):
+    """Everything that `mmel train-weights` can be told: how a dataset is explained first, and how weights are learned.
+
+    With an archive as input, what concerns the explaining is the archive's; `model` then says where its model lies now.
+    """
+
+    model: str | None = None  # type: ignore[assignment]  # None: the archive's, or the default one for a dataset
+    data: Path | None = None  # where the input of an archive lies now
+    training: _Training = _Training()  # type: ignore[valid-type]
+
+    def run_settings(self) -> dict[str, Any]:
+        """The configuration of the run that explains a dataset: untrained, every channel, no pictures."""
+        plain = self.plain()
+        settings = {name: plain[name] for name in RunConfig.model_fields}
+        settings |= {"model": self.model or DEFAULT_MODEL, "heatmaps": False}
+        settings["method"] |= {"weights": "untrained"}
+        settings["archive"] |= {"channels": "all"}
+        return settings
+
+
 def load_config(
     file: Path | None = None, settings: Sequence[str] = (), options: dict[str, Any] | None = None
 ) -> RunConfig:
@@ -178,18 +202,17 @@ def load_config(
     Raises:
         UsageError: for an unreadable file, unknown or duplicate keys, wrong types; it names the key and where it is.
     """
-    options = {key: value for key, value in (options or {}).items() if value is not None}
-    tree, node = _read_yaml(file) if file else ({}, None)
-    method = options.get("method.name")
-    if isinstance(tree.get("method"), dict) and method not in (None, tree["method"].get("name")):
-        tree["method"] = {}  # parameters of another method do not apply
-    if isinstance(tree.setdefault("method", {}), dict):
-        tree["method"].setdefault("name", DEFAULT_METHOD)
-    _merge(tree, settings, options)
-    try:
-        return RunConfig.model_validate(tree)
-    except ValidationError as error:
-        raise UsageError(_explain(error, file, node, RunConfig().plain())) from error
+    return _load(RunConfig, file, settings, options)
+
+
+def load_train_config(
+    file: Path | None = None, settings: Sequence[str] = (), options: dict[str, Any] | None = None
+) -> TrainConfig:
+    """The same for `mmel train-weights`; raises UsageError also for another method than mmel."""
+    config = _load(TrainConfig, file, settings, options)
+    if config.method.name != DEFAULT_METHOD:
+        raise UsageError(f"method.name: {config.method.name} has no weights to learn; leave it out, or say mmel")
+    return config
 
 
 def load_eval_config(
@@ -202,6 +225,22 @@ def load_eval_config(
         return EvalConfig.model_validate(tree)
     except ValidationError as error:
         raise UsageError(_explain(error, file, node, EvalConfig().plain())) from error
+
+
+def _load(kind: type[_Run], file: Path | None, settings: Sequence[str], options: dict[str, Any] | None) -> _Run:
+    """Merge and validate the settings of a command that explains."""
+    options = {key: value for key, value in (options or {}).items() if value is not None}
+    tree, node = _read_yaml(file) if file else ({}, None)
+    method = options.get("method.name")
+    if isinstance(tree.get("method"), dict) and method not in (None, tree["method"].get("name")):
+        tree["method"] = {}  # parameters of another method do not apply
+    if isinstance(tree.setdefault("method", {}), dict):
+        tree["method"].setdefault("name", DEFAULT_METHOD)
+    _merge(tree, settings, options)
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(_explain(error, file, node, kind().plain())) from error
 
 
 def method_of(config: dict[str, Any]) -> MethodConfig:

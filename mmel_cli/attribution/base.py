@@ -36,6 +36,7 @@ class Method:
     `explain(capture, params, state)` is pure; `prepare(params, target)` runs once before the first capture and makes
     `state` (for example loads a weights file). `needs` names the optional parts of a Capture: "hidden", "alignment",
     "truth", "seeds", "probe".
+    `describe(params, target)` says what else than the parameters decides the maps (a file's SHA-256).
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).
     """
 
@@ -46,6 +47,7 @@ class Method:
     explain: Callable[[Capture, Any, Any], Attribution]
     needs: frozenset[str] = frozenset()
     prepare: Callable[[Any, Target], Any] = lambda _params, _target: None
+    describe: Callable[[Any, Target], dict[str, str]] = lambda _params, _target: {}
     one_head: Callable[[Any], bool] = lambda _params: False
 
 

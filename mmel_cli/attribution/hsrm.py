@@ -15,6 +15,7 @@ from mmel_cli.attribution import ops
 from mmel_cli.attribution.weights import HsrmWeights
 from mmel_cli.tensors import Capture, PatchMaps, RegionMaps
 
+ARCHIVED = ("loosened", "flow", "alignment", "attention", "lambda")  # what fusion needs, in the order of Evidence
 CHANNELS = ("loosened+", "loosened-", "flow+", "flow-")
 
 
@@ -28,6 +29,17 @@ class Evidence:
     attention: PatchMaps  # mean over heads of a[0, i]
     looseness: PatchMaps  # lambda_l
     shared: dict[int, RegionMaps]  # S_{l,r} of the four CHANNELS, by scale r
+
+    @classmethod
+    def of(cls, layers: dict[str, PatchMaps], shared: dict[int, RegionMaps]) -> "Evidence":
+        """From raw maps by kind, as archives and Attributions hold them."""
+        loosened, flow, alignment, attention, looseness = (layers[kind] for kind in ARCHIVED)
+        return cls(loosened, flow, alignment, attention, looseness, shared)
+
+    def layers(self) -> dict[str, PatchMaps]:
+        """Raw maps by kind; the reverse of `of`."""
+        maps = (self.loosened, self.flow, self.alignment, self.attention, self.looseness)
+        return dict(zip(ARCHIVED, maps, strict=True))
 
 
 def extract(capture: Capture, scales: tuple[int, ...], temperature: float) -> Evidence:

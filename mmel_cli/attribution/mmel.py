@@ -1,30 +1,38 @@
 """MMEL, our formulation: evidence of all layers fused by the Hierarchical Semantic Relationship Module (METHOD 3)."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from mmel_cli.attribution import hsrm, ops
 from mmel_cli.attribution.base import LayerParams, Method, Target
-from mmel_cli.attribution.weights import DEFAULT_MIX, DEFAULT_NEGATIVE, HsrmWeights, load_weights, untrained
+from mmel_cli.attribution.weights import DEFAULT_MIX, DEFAULT_NEGATIVE, HsrmWeights, choose_weights
 from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
 
 
 @dataclass(frozen=True)
 class Params(LayerParams):
-    """`scales` in patches a region side, `temperature` of the semantic relation (tau), `weights` a safetensors file."""
+    """`scales` in patches a region side, `temperature` of the semantic relation (tau).
+
+    `weights`: "auto" (those that ship for the model, else untrained), "untrained", or a file of `mmel train-weights`;
+    `transfer` lets that be one of another model with as many layers.
+    """
 
     scales: tuple[int, ...] = (1, 2, 4)
     temperature: float = 0.1
-    weights: Path | None = None
+    weights: str = "auto"
+    transfer: bool = False
 
 
 def prepare(params: Params, target: Target) -> HsrmWeights:
-    """The weights file, or the untrained defaults."""
-    if params.weights is not None:
-        return load_weights(params.weights, target, params.scales)
-    return untrained(len(target.layers), params.scales)
+    """The weights that the parameters mean for this model."""
+    return choose_weights(params.weights, target, params.scales, transfer=params.transfer)[0]
+
+
+def describe(params: Params, target: Target) -> dict[str, str]:
+    """Which weights these are: a file may change under its name."""
+    weights, origin = choose_weights(params.weights, target, params.scales, transfer=params.transfer)
+    return {"weights": origin, "weights_sha256": weights.digest()}
 
 
 def explain(capture: Capture, params: Params, state: HsrmWeights) -> Attribution:
@@ -33,13 +41,7 @@ def explain(capture: Capture, params: Params, state: HsrmWeights) -> Attribution
     return Attribution(
         map=hsrm.fuse(evidence, state.to(capture.score.device)),
         tokens=_tokens(capture.text),
-        layers={
-            "loosened": evidence.loosened,
-            "flow": evidence.flow,
-            "alignment": evidence.alignment,
-            "attention": evidence.attention,
-            "lambda": evidence.looseness,
-        },
+        layers=evidence.layers(),
         shared=evidence.shared,
     )
 
@@ -62,4 +64,5 @@ METHOD = Method(
     explain=explain,
     needs=frozenset({"hidden", "alignment"}),
     prepare=prepare,
+    describe=describe,
 )

@@ -1,5 +1,6 @@
 """The parameters of the HSRM (METHOD 3, in brackets there), their untrained defaults, and their safetensors file."""
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from mmel_cli.attribution.base import Target
 from mmel_cli.errors import UsageError
 
 FORMAT, VERSION = "mmel-weights", "1"
+SHIPPED = Path(__file__).parent / "shipped"  # by the SHA-256 of the model that they were trained for
 DEFAULT_MIX, DEFAULT_NEGATIVE, DEFAULT_RELATION = 0.95, 0.5, 0.05
 DEFAULT_BLEND = (0.8, 0.15, 0.05)  # towards the finest scale
 DEFAULT_GATE = (-4.0, 1.0, 4.0, 0.0)  # opens where the key looks like the query (lambda), a little with alignment
-_TENSORS = ("mix", "negative", "scale", "relation", "gate", "layer")
+PARAMETERS = ("mix", "negative", "scale", "relation", "gate", "layer")
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,20 @@ class HsrmWeights:
         """Step 4's b."""
         return self.scale.softmax(-1)
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All parameters, in the order of PARAMETERS."""
+        return tuple(getattr(self, name) for name in PARAMETERS)
+
+    def digest(self) -> str:
+        """SHA-256 of scales and parameters: what tells maps of one file from those of another."""
+        digest = hashlib.sha256(json.dumps(self.scales).encode())
+        for tensor in self.tensors():
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def to(self, device: torch.device) -> "HsrmWeights":
         """The same on another device."""
-        return HsrmWeights(self.scales, *(getattr(self, name).to(device) for name in _TENSORS))
+        return HsrmWeights(self.scales, *(tensor.to(device) for tensor in self.tensors()))
 
 
 def untrained(layers: int, scales: tuple[int, ...]) -> HsrmWeights:
@@ -65,31 +78,71 @@ def save_weights(path: Path, weights: HsrmWeights, target: Target, notes: dict[s
     """Write a weights file; `notes` are further metadata."""
     metadata = {"format": FORMAT, "version": VERSION, "model": target.model, "model_sha256": target.model_sha256}
     metadata |= {"layers": json.dumps(target.layers), "scales": json.dumps(weights.scales)} | (notes or {})
-    save_file({name: getattr(weights, name).detach().contiguous() for name in _TENSORS}, path, metadata)
+    save_file({name: getattr(weights, name).detach().contiguous() for name in PARAMETERS}, path, metadata)
 
 
-def load_weights(path: Path, target: Target, scales: tuple[int, ...]) -> HsrmWeights:
+def load_weights(path: Path, target: Target, scales: tuple[int, ...], *, transfer: bool = False) -> HsrmWeights:
     """Read a weights file that was made for exactly this model, these layers and these scales.
+
+    `transfer` takes one of another model or other layers, if their number and the scales agree.
 
     Raises:
         UsageError: if the file cannot be read or is for another model, layer set or scale set (both are named).
     """
+    metadata, tensors = _read(path)
+    layers = json.loads(metadata["layers"])
+    if not transfer:
+        _match(path, "model", metadata["model_sha256"], target.model_sha256, f"{metadata['model']} / {target.model}")
+        _match(path, "layers", layers, list(target.layers))
+    _match(path, "number of layers", len(layers), len(target.layers))
+    _match(path, "scales", json.loads(metadata["scales"]), list(scales))
+    expected = untrained(len(target.layers), scales)
+    for name in PARAMETERS:
+        if tensors[name].shape != getattr(expected, name).shape or not tensors[name].isfinite().all():
+            raise UsageError(f"{path}: tensor {name} has a wrong shape or is not finite; train the weights again")
+    return HsrmWeights(scales, *(tensors[name].float() for name in PARAMETERS))
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """The metadata of a weights file: model, layers, scales, and what its training noted.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    return _read(path)[0]
+
+
+def choose_weights(
+    choice: str, target: Target, scales: tuple[int, ...], *, transfer: bool = False
+) -> tuple[HsrmWeights, str]:
+    """The weights that `method.weights` means, and where they come from.
+
+    "untrained"; "auto", those that ship with mmel for exactly this model, layers and scales, else untrained; or the
+    path of a weights file.
+
+    Raises:
+        UsageError: see load_weights.
+    """
+    shipped = SHIPPED / f"{target.model_sha256[:16]}.safetensors"
+    if choice == "auto" and shipped.exists():
+        notes = read_notes(shipped)
+        if json.loads(notes["layers"]) == list(target.layers) and json.loads(notes["scales"]) == list(scales):
+            return load_weights(shipped, target, scales), f"shipped with mmel ({notes.get('objective', '')})"
+    if choice in ("auto", "untrained"):
+        return untrained(len(target.layers), scales), "untrained defaults"
+    return load_weights(Path(choice), target, scales, transfer=transfer), choice
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{path}: not a readable weights file ({error}); give a file written by mmel") from error
-    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION or set(tensors) != set(_TENSORS):
+    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION or set(tensors) != set(PARAMETERS):
         raise UsageError(f"{path}: not an {FORMAT} version {VERSION} file; give a file written by mmel")
-    _match(path, "model", metadata["model_sha256"], target.model_sha256, f"{metadata['model']} / {target.model}")
-    _match(path, "layers", json.loads(metadata["layers"]), list(target.layers))
-    _match(path, "scales", json.loads(metadata["scales"]), list(scales))
-    expected = untrained(len(target.layers), scales)
-    for name in _TENSORS:
-        if tensors[name].shape != getattr(expected, name).shape or not tensors[name].isfinite().all():
-            raise UsageError(f"{path}: tensor {name} has a wrong shape or is not finite; train the weights again")
-    return HsrmWeights(scales, *(tensors[name].float() for name in _TENSORS))
+    return metadata, tensors
 
 
 def _match(path: Path, what: str, have: object, want: object, names: str = "") -> None:

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from mmel_cli import __version__
-from mmel_cli.cli import archives, evaluate, explain, methods, scenes
+from mmel_cli.cli import archives, evaluate, explain, fuse, methods, scenes, train
 from mmel_cli.cli.console import error
 from mmel_cli.errors import EXIT_INTERRUPTED, MmelError
 
@@ -17,6 +17,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("explain")(explain.explain)
+app.command("train-weights")(train.train_weights)
+app.command("fuse")(fuse.fuse)
 app.command("eval", epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("verify")(archives.verify)
 app.command("merge")(archives.merge)

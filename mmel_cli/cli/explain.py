@@ -60,7 +60,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     with console.reporter() as report:
         events = Events(report.message, report.total, report.progress)
         summary, stopped = pipeline.explain(source, out, resolved, overwrite=overwrite, events=events)
-    _show_summary(summary, json=json)
+    show_summary(summary, json=json)
     if stopped is not None:
         console.say("Stopped: what is finished is saved; run the same command again to go on")
         raise typer.Exit(EXIT_TERMINATED if stopped == signal.SIGTERM else EXIT_INTERRUPTED)
@@ -76,7 +76,8 @@ def _show_plan(plan, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # 
     console.result(f"{plan.pairs} pairs, {plan.failures} unusable entries, {plan.without_caption} without a caption")
 
 
-def _show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
+def show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
+    """What a run did, in lines or as JSON."""
     if json:
         console.document(summary.plain())
         return

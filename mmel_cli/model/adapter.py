@@ -86,8 +86,10 @@ class Adapter(Protocol):
         """Explain `pairs` (image index, caption index); every image and caption is encoded once, whatever its pairs."""
         ...
 
-    def embed_images(self, values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images width"]:
-        """Unit embeddings of preprocessed images, float32, without a graph."""
+    def embed_images(
+        self, values: Float[Tensor, "images 3 height width"], *, graph: bool = False
+    ) -> Float[Tensor, "images width"]:
+        """Unit embeddings of preprocessed images, float32; with `graph`, to be differentiated at `values`."""
         ...
 
     def embed_texts(self, words: Words) -> Float[Tensor, "captions width"]:

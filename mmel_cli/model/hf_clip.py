@@ -179,11 +179,11 @@ class HfClip:
             alignment=self._alignment(encoded, rows, columns) if request.alignment else None,
         )
 
-    @torch.no_grad()
-    def embed_images(self, values: Tensor) -> Tensor:
+    def embed_images(self, values: Tensor, *, graph: bool = False) -> Tensor:
         """See adapter.Adapter."""
         values = values.to(self._model.device, self._model.dtype)
-        return normalize(self._model.get_image_features(pixel_values=values).pooler_output.float(), dim=-1)
+        with torch.set_grad_enabled(graph):
+            return normalize(self._model.get_image_features(pixel_values=values).pooler_output.float(), dim=-1)
 
     @torch.no_grad()
     def embed_texts(self, words: Words) -> Tensor:

@@ -23,6 +23,10 @@ class Stop:
     def __init__(self) -> None:
         self.signal: int | None = None
 
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self.signal is not None
+
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Catch both signals (in the main thread; a second one acts at once)."""

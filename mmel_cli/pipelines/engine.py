@@ -28,6 +28,7 @@ class Engine:
     params: LayerParams
     request: CaptureRequest
     state: Any
+    described: dict[str, str]  # what else than the configuration decides the maps
 
     @classmethod
     def build(cls, model: Adapter, method: Method, params: LayerParams) -> "Engine":
@@ -41,7 +42,7 @@ class Engine:
             one_head=method.one_head(params),
         )
         target = Target(model.spec.name, model.spec.sha256, layers, model.spec.logit_scale)
-        return cls(model, method, params, request, method.prepare(params, target))
+        return cls(model, method, params, request, method.prepare(params, target), method.describe(params, target))
 
     def explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
         """Explain a batch; on a GPU that is out of memory, in halves.

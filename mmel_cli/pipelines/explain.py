@@ -72,14 +72,14 @@ def explain(
         stack.enter_context(lock(out))
         folder.prepare(out, folder.EXPLAINED, overwrite=overwrite)
         stack.enter_context(stop.watch())
-        identity = config.identity() | {"source": str(source_path.resolve())}
-        done, damaged = committed_ids(out / folder.ARCHIVE, fingerprint(identity))
-        warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
         model = load_model(config.model, config.device, config.dtype)
         engine = Engine.build(model, find_method(config.method.name), config.method.params)
+        identity = config.identity() | {"source": str(source_path.resolve())} | engine.described
+        done, damaged = committed_ids(out / folder.ARCHIVE, fingerprint(identity))
+        warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
         info = _info(model, engine, config, identity)
         _check_model(out, info)
-        folder.write_run(out, _run_content(model, info, config, source_path, source))
+        folder.write_run(out, _run_content(engine, info, config, source_path, source))
         warnings += _scale_warnings(config, info)
         for warning in warnings:
             events.message(f"Warning: {warning}")
@@ -197,8 +197,13 @@ def _info(model: Adapter, engine: Engine, config: RunConfig, identity: dict[str,
         dtype=spec.dtype,
         config=config.plain(),
         config_sha256=fingerprint(identity),
-        versions={"mmel": __version__, "torch": version("torch"), "transformers": version("transformers")},
+        versions=versions() | engine.described,
     )
+
+
+def versions() -> dict[str, str]:
+    """Of what computed the maps."""
+    return {"mmel": __version__} | {name: version(name) for name in ("torch", "transformers")}
 
 
 def _check_model(out: Path, info: RunInfo) -> None:
@@ -220,7 +225,7 @@ def _scale_warnings(config: RunConfig, info: RunInfo) -> list[str]:
     return [f"scale {r} does not divide the {info.grid[0]}x{info.grid[1]} grid: pooled adaptively" for r in uneven]
 
 
-def _run_content(model: Adapter, info: RunInfo, config: RunConfig, source_path: Path, source: Source) -> dict[str, Any]:
+def _run_content(engine: Engine, info: RunInfo, config: RunConfig, source_path: Path, source: Source) -> dict[str, Any]:
     return {
         "config": config.plain(),
         "config_sha256": info.config_sha256,
@@ -232,7 +237,7 @@ def _run_content(model: Adapter, info: RunInfo, config: RunConfig, source_path: 
             "dtype": info.dtype,
             "grid": list(info.grid),
             "layers": list(info.layers),
-            "image_processor": model.spec.processor,
+            "image_processor": engine.model.spec.processor,
         },
         "versions": info.versions,
-    }
+    } | engine.described

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from mmel_cli.archive import Archive
 from mmel_cli.data import open_source
@@ -14,7 +13,7 @@ from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.truth import has_truth, read_truth
 from mmel_cli.errors import MmelError, RecordError
 from mmel_cli.pipelines.batches import Batch, Decoded, Loader, by_image
-from mmel_cli.pipelines.folder import RUN
+from mmel_cli.pipelines.folder import noted_input
 from mmel_cli.types import Explanation, Failure, Sample
 
 
@@ -54,7 +53,8 @@ def find_input(run: Path, archive: Archive, moved: Path | None) -> Input:
     """The input of a run: where --data says, else where run.yaml says."""
     settings = archive.info.config.get("input") or {}
     given = {"caption": settings.get("caption"), "caption_column": settings.get("caption_column")}
-    path = moved or _noted(run)
+    noted = noted_input(run).get("path")
+    path = moved or (Path(noted) if isinstance(noted, str) else None)
     if path is None:
         return Input(None, "no run.yaml says where the input lies; give --data")
     try:
@@ -62,15 +62,6 @@ def find_input(run: Path, archive: Archive, moved: Path | None) -> Input:
     except MmelError as error:
         return Input(path, f"the input cannot be read ({error}); give --data", **given)
     return Input(path, "", **given)
-
-
-def _noted(run: Path) -> Path | None:
-    """INPUT as run.yaml gives it; a shard or merged file has none beside it."""
-    try:
-        content = yaml.safe_load((run / RUN).read_text("utf-8"))
-        return Path(content["input"]["path"])
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
-        return None
 
 
 @dataclass(frozen=True)

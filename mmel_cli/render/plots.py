@@ -31,7 +31,7 @@ def plot_curves(curves: dict[str, Any], names: Sequence[str], path: Path, score:
         verb = "put back" if name.startswith("insertion") else "taken away"
         axes.set(title=name, xlabel=f"% of pixels {verb}, highest first", ylabel=score, xlim=(0, 100))
     _legend(figure, panels, len(curves))
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_layers(layers: dict[str, Any], numbers: dict[str, list[int]], path: Path) -> list[Path]:
@@ -56,7 +56,7 @@ def plot_layers(layers: dict[str, Any], numbers: dict[str, list[int]], path: Pat
         axes.set_xticks(sorted({number for held in numbers.values() for number in held}))
         axes.set(title=f"{name} of each layer's map", xlabel="vision layer", ylabel=name)
     _legend(figure, panels, lines)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_pairs(reference: np.ndarray, runs: dict[str, np.ndarray], names: tuple[str, str], path: Path) -> list[Path]:
@@ -78,7 +78,7 @@ def plot_pairs(reference: np.ndarray, runs: dict[str, np.ndarray], names: tuple[
         axes.scatter(x, y, s=9, alpha=0.45, linewidths=0)
         axes.set(title=f"{metric}: {run} is higher on {(y > x).mean():.0%}" if len(x) else metric)
         axes.set(xlabel=label, ylabel=run, aspect="equal")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _panels(count: int, *, square: bool = False) -> tuple[Figure, list[Axes]]:
@@ -108,7 +108,8 @@ def _plain(text: str) -> str:
     return ("\u200b" + text if text.startswith("_") else text).replace("$", r"\$")
 
 
-def _save(figure: Figure, path: Path) -> list[Path]:
+def save_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write `path` with .png and .svg; the files made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     made = []
     with warnings.catch_warnings():

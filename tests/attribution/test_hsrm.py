@@ -61,14 +61,7 @@ def test_archived_channels_are_enough_to_fuse_again(capture):
     """What the archive holds, fused with other weights, equals explaining with those weights."""
     params, other = Params(), random_weights((1, 2, 4))
     first = METHODS["mmel"].explain(capture, params, untrained(4, params.scales))
-    evidence = hsrm.Evidence(
-        first.layers["loosened"],
-        first.layers["flow"],
-        first.layers["alignment"],
-        first.layers["attention"],
-        first.layers["lambda"],
-        first.shared,
-    )
+    evidence = hsrm.Evidence.of(first.layers, first.shared)
     assert torch.equal(hsrm.fuse(evidence, other), METHODS["mmel"].explain(capture, params, other).map)
 
 

@@ -1,0 +1,64 @@
+"""mmel train-weights."""
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmel_cli.cli import console, options
+from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+
+
+def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A dataset folder, or a run of mmel (folder or archive file).")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The weights file to write, for example weights.safetensors.")],
+    objective: Annotated[
+        str | None,
+        typer.Option("--objective", help="localization, faithfulness or both. [default: localization]"),
+    ] = None,
+    config: options.ConfigFile = None,
+    model: options.Model = None,
+    data: Annotated[Path | None, typer.Option("--data", help="INPUT of the run, if it has moved.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Pairs a batch. [default: 16]")] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Threads that decode images. [default: 4]")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first N entries or records.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train anew; an explained dataset stays.")] = False,
+    json: options.Json = False,
+    settings: options.Set = None,
+) -> None:
+    """Learn the weights of mmel: how layers, scales, evidence and gate are fused.
+
+    `localization` needs masks or boxes and no model: seconds on an archive. `faithfulness` needs no labels: it covers
+    what a map finds and looks at the model's score. A dataset is explained first, into OUT's folder `.training/run`,
+    which is kept. Also written there: the log, a checkpoint (the same command goes on), the curve and a picture of the
+    weights. Use the file with `mmel explain --weights OUT` or `mmel fuse RUN --weights OUT`. Exit codes as for explain.
+    """
+    from mmel_cli.config import load_train_config  # noqa: PLC0415 - torch loads only when a command runs
+    from mmel_cli.pipelines import train as pipeline  # noqa: PLC0415
+    from mmel_cli.pipelines.control import Events  # noqa: PLC0415
+
+    given: dict[str, Any] = {"model": model, "data": data, "training.objective": objective, "limit": limit}
+    given |= {"batch_size": batch_size, "device": device, "dtype": dtype, "workers": workers}
+    resolved = load_train_config(config, settings or (), given)
+    with console.reporter("Reading", "records") as report:
+        events = Events(report.message, report.total, report.progress)
+        found = pipeline.train_weights(source, out, resolved, overwrite=overwrite, events=events)
+    if json:
+        console.document(found.plain())
+    else:
+        _show(found)
+    if found.signal is not None:
+        console.say("Stopped: the best so far is saved; run the same command again to go on")
+        raise typer.Exit(EXIT_TERMINATED if found.signal == signal.SIGTERM else EXIT_INTERRUPTED)
+
+
+def _show(found) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
+    for name, before in found.before.items():
+        console.result(f"{name} on the validation images: {before:.4f} untrained, {found.after[name]:.4f} trained")
+    if found.before:
+        console.result(f"Weights: {found.weights} (curve and pictures in {found.folder})")

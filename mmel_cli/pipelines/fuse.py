@@ -1,0 +1,212 @@
+"""`mmel fuse`: new final maps and heatmaps from the channels of an archive, without the model."""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmel_cli.archive import Archive, ShardWriter, committed_ids, fingerprint, load_archive, lock
+from mmel_cli.attribution import Target, find_method
+from mmel_cli.attribution.hsrm import ARCHIVED, Evidence, fuse
+from mmel_cli.attribution.weights import HsrmWeights
+from mmel_cli.config import RunConfig
+from mmel_cli.data.images import ImageLimits
+from mmel_cli.errors import ArchiveError
+from mmel_cli.model import Pixels
+from mmel_cli.pipelines import folder
+from mmel_cli.pipelines.batches import Batch, Loader
+from mmel_cli.pipelines.control import Events, Stop
+from mmel_cli.pipelines.explain import versions
+from mmel_cli.pipelines.pictures import Painter
+from mmel_cli.pipelines.subjects import Stream, find_input
+from mmel_cli.types import Explanation, RunInfo
+
+_BATCH = 32
+
+
+def check_channels(archive: Archive, path: Path) -> tuple[int, ...]:
+    """The scales of an archive that can be fused anew.
+
+    Raises:
+        ArchiveError: if it does not hold the channels of mmel.
+    """
+    first = next(iter(archive), None)
+    if first is None or archive.info.method != "mmel" or not first.shared or not set(ARCHIVED) <= set(first.layers):
+        raise ArchiveError(
+            f"{path}: does not hold the channels that mmel fuses; explain with --method mmel --set archive.channels=all"
+        )
+    return tuple(sorted(first.shared))
+
+
+@dataclass(frozen=True)
+class FuseOptions:
+    """`weights`: a file, "auto" or "untrained"; `transfer` takes a file of another model with as many layers.
+
+    `heatmaps`: whether to draw them, from the images of the run's input, which lies at `data` if it has moved.
+    """
+
+    weights: str
+    transfer: bool = False
+    heatmaps: bool = True
+    data: Path | None = None
+
+
+def fuse_run(
+    path: Path, out: Path, options: FuseOptions, *, overwrite: bool = False, events: Events | None = None
+) -> tuple[folder.Summary, int | None]:
+    """Fuse every record of an archive with other weights into the run folder `out`.
+
+    Token maps and raw channels stay as they are; heatmaps are drawn where the input can still be read.
+
+    Args:
+        path: a run folder, a shard or a merged file of `mmel`, with all channels.
+        out: the new run folder.
+        options: see FuseOptions.
+        overwrite: remove an earlier run in `out`.
+        events: what to tell meanwhile.
+
+    Returns:
+        The summary, and the signal that ended it early.
+
+    Raises:
+        UsageError: weights that do not fit, or a folder that holds another run.
+        ArchiveError: an archive without the channels.
+    """
+    events, stop, started = events or Events(), Stop(), time.monotonic()
+    with ExitStack() as stack:
+        archive = stack.enter_context(load_archive(path))
+        job = _Job.plan(path, archive, options)
+        folder.prepare(out, folder.EXPLAINED, overwrite=False)
+        stack.enter_context(lock(out))
+        folder.prepare(out, folder.EXPLAINED, overwrite=overwrite)
+        stack.enter_context(stop.watch())
+        done, _ = committed_ids(out / folder.ARCHIVE, job.info.config_sha256)
+        folder.write_run(out, job.content())
+        log = stack.enter_context(folder.FailureLog(out))
+        source = find_input(path, archive, options.data)
+        warnings = [f"no heatmaps: {source.gone}"] if options.heatmaps and source.gone else []
+        for warning in warnings:
+            events.message(f"Warning: {warning}")
+        pool = stack.enter_context(ThreadPoolExecutor(job.config.workers))
+        writer = stack.enter_context(ShardWriter(out / folder.ARCHIVE, job.info, job.config.archive))
+        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+        limits = ImageLimits(**asdict(job.config.image.limits))
+        loader = Loader(pool, limits, _no_pixels) if options.heatmaps and not source.gone else None
+        stream = Stream(archive, source, frozenset(archive.ids), _BATCH, loader, truth=False, limits=limits, pool=pool)
+        events.total(len(archive))
+        events.progress(len(done), 0)
+        painter = Painter(out, job.config.heatmap, pool) if loader else None
+        count = _go(job, stream, done, (writer, painter, log), (events, stop))
+    summary = folder.Summary(
+        out=str(out),
+        layout=f"archive {path}",
+        model=job.info.model,
+        method=job.info.method,
+        done=len(done) + count,
+        failed=log.stages.total(),
+        failed_by_stage=dict(log.stages),
+        without_caption=0,
+        truncated_captions=0,
+        resumed=len(done),
+        seconds=round(time.monotonic() - started, 3),
+        complete=not stop.asked(),
+        report=str(out / folder.REPORT),
+        warnings=warnings,
+    )
+    folder.write_gallery(out, job.info, summary)
+    folder.write_summary(out, summary)
+    return summary, stop.signal
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The weights, and what the new run says of itself."""
+
+    weights: HsrmWeights
+    config: RunConfig
+    info: RunInfo
+    source: str
+    described: dict[str, str]
+
+    @classmethod
+    def plan(cls, path: Path, archive: Archive, options: FuseOptions) -> "_Job":
+        """Check that archive and weights fit."""
+        scales, old = check_channels(archive, path), archive.info
+        settings = {name: value for name, value in old.config.items() if name in RunConfig.model_fields}
+        settings["method"] = settings["method"] | {"weights": options.weights, "transfer": options.transfer}
+        settings["method"] |= {"scales": list(scales)}
+        config = RunConfig.model_validate(settings)
+        method, target = find_method("mmel"), Target(old.model, old.model_sha256, old.layers)
+        described = method.describe(config.method.params, target)
+        identity = {"fused": old.config_sha256} | config.identity() | described
+        info = replace(
+            old,
+            config=config.plain(),
+            config_sha256=fingerprint(identity),
+            versions=versions() | described | {"fused_from": old.config_sha256},
+        )
+        return cls(method.prepare(config.method.params, target), config, info, str(path.resolve()), described)
+
+    def content(self) -> dict[str, Any]:
+        """run.yaml; it names the input of the first run, so that eval finds it."""
+        return {
+            "config": self.info.config,
+            "config_sha256": self.info.config_sha256,
+            "input": folder.noted_input(Path(self.source)) | {"fused_from": self.source},
+            "model": {"name": self.info.model, "sha256": self.info.model_sha256, "layers": list(self.info.layers)},
+            "versions": self.info.versions,
+        } | self.described
+
+
+def _go(
+    job: _Job,
+    stream: Stream,
+    done: Any,
+    outputs: tuple[ShardWriter, Painter | None, folder.FailureLog],
+    control: tuple[Events, Stop],
+) -> int:
+    """Fuse batch by batch; a record whose image is gone or changed is a failure when heatmaps are drawn."""
+    writer, painter, log = outputs
+    events, stop = control
+    count = 0
+    for subjects, failures in stream.batches(done):
+        if subjects:
+            records = fuse_again([s.record for s in subjects], job.weights)
+            images = {s.sample.path: s.image for s in subjects if s.image is not None}
+            batch = Batch([s.sample for s in subjects], images)
+            drawn: list[Future[None]] = painter.start(records, batch) if painter else []
+            for future in drawn:
+                future.result()
+            for record in records:
+                writer.add(record)
+            count += len(records)
+        log.add(failures)
+        events.progress(len(subjects), len(failures))
+        if stop.asked():
+            break
+    return count
+
+
+def fuse_again(records: list[Explanation], weights: HsrmWeights) -> list[Explanation]:
+    """The same records with maps fused anew from their channels."""
+
+    def stacked(arrays: list[np.ndarray]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(arrays))
+
+    evidence = Evidence.of(
+        {kind: stacked([record.layers[kind] for record in records]) for kind in ARCHIVED},
+        {scale: stacked([record.shared[scale] for record in records]) for scale in records[0].shared},
+    )
+    with torch.no_grad():
+        maps = fuse(evidence, weights).numpy()
+    return [replace(record, map=values) for record, values in zip(records, maps, strict=True)]
+
+
+def _no_pixels(_image: Any) -> Pixels:
+    """Heatmaps need the image alone."""
+    return Pixels(torch.zeros(3, 0, 0), (0.0, 0.0, 0.0, 0.0))

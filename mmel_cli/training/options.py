@@ -1,0 +1,44 @@
+"""The settings of a training."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mmel_cli.attribution.weights import PARAMETERS
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How the weights are learned.
+
+    `objective`: localization (masks or boxes), faithfulness (no labels, through the model) or both, then with
+    `faithfulness_weight`. `learn` names the parameters that move. `regularisation` pulls towards the untrained
+    defaults. `validation` is the share of images that decide when to stop, after `patience` epochs without gain.
+    `fractions` of the input, `softness`, `baseline` and `blur` belong to faithfulness (METHOD 4).
+    """
+
+    objective: Literal["localization", "faithfulness", "both"] = "localization"
+    faithfulness_weight: float = 4.0
+    learn: tuple[str, ...] = PARAMETERS
+    epochs: int = 40
+    learning_rate: float = 0.05
+    batch: int = 64
+    seed: int = 0
+    patience: int = 6
+    regularisation: float = 0.001
+    validation: float = 0.2
+    fractions: tuple[float, ...] = (0.05, 0.15, 0.3)
+    softness: float = 0.1
+    baseline: Literal["blur", "mean", "black"] = "blur"
+    blur: float = 0.1
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.learn) - set(PARAMETERS)):
+            raise ValueError(f"training.learn: no parameter {unknown[0]!r}; there are {', '.join(PARAMETERS)}")
+        if not self.learn or min(self.epochs, self.batch, self.patience) < 1:
+            raise ValueError("training.learn, epochs, batch and patience must not be empty or below 1")
+        if not 0 < self.validation < 1 or self.learning_rate <= 0 or self.softness <= 0 or self.regularisation < 0:
+            raise ValueError(
+                "training.validation must lie in 0..1, learning_rate and softness above 0, regularisation not below 0"
+            )
+        if not self.fractions or not all(0 < part < 1 for part in self.fractions):
+            raise ValueError("training.fractions must be parts of the image, between 0 and 1")
