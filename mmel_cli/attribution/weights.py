@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from torch import Tensor
 from mmel_cli.attribution.base import Target
 from mmel_cli.errors import UsageError
 
-FORMAT, VERSION = "mmel-weights", "1"
+FORMAT, VERSION, KEY = "mmel-weights", "1", "mmel"
 SHIPPED = Path(__file__).parent / "shipped"  # by the SHA-256 of the model that they were trained for
 DEFAULT_MIX, DEFAULT_NEGATIVE, DEFAULT_RELATION = 0.95, 0.5, 0.05
 DEFAULT_BLEND = (0.8, 0.15, 0.05)  # towards the finest scale
@@ -74,11 +75,12 @@ def untrained(layers: int, scales: tuple[int, ...]) -> HsrmWeights:
     )
 
 
-def save_weights(path: Path, weights: HsrmWeights, target: Target, notes: dict[str, str] | None = None) -> None:
-    """Write a weights file; `notes` are further metadata."""
-    metadata = {"format": FORMAT, "version": VERSION, "model": target.model, "model_sha256": target.model_sha256}
-    metadata |= {"layers": json.dumps(target.layers), "scales": json.dumps(weights.scales)} | (notes or {})
-    save_file({name: getattr(weights, name).detach().contiguous() for name in PARAMETERS}, path, metadata)
+def save_weights(path: Path, weights: HsrmWeights, target: Target, notes: dict[str, Any] | None = None) -> None:
+    """Write a weights file; equal content gives equal bytes. `notes` are further plain values in its metadata."""
+    about = {"format": FORMAT, "version": VERSION, "model": target.model, "model_sha256": target.model_sha256}
+    about |= {"layers": list(target.layers), "scales": list(weights.scales)} | (notes or {})
+    tensors = {name: getattr(weights, name).detach().cpu().contiguous() for name in PARAMETERS}
+    save_file(tensors, path, {KEY: json.dumps(about, sort_keys=True)})  # one key: their order would be random
 
 
 def load_weights(path: Path, target: Target, scales: tuple[int, ...], *, transfer: bool = False) -> HsrmWeights:
@@ -90,12 +92,12 @@ def load_weights(path: Path, target: Target, scales: tuple[int, ...], *, transfe
         UsageError: if the file cannot be read or is for another model, layer set or scale set (both are named).
     """
     metadata, tensors = _read(path)
-    layers = json.loads(metadata["layers"])
+    layers = metadata["layers"]
     if not transfer:
         _match(path, "model", metadata["model_sha256"], target.model_sha256, f"{metadata['model']} / {target.model}")
         _match(path, "layers", layers, list(target.layers))
     _match(path, "number of layers", len(layers), len(target.layers))
-    _match(path, "scales", json.loads(metadata["scales"]), list(scales))
+    _match(path, "scales", metadata["scales"], list(scales))
     expected = untrained(len(target.layers), scales)
     for name in PARAMETERS:
         if tensors[name].shape != getattr(expected, name).shape or not tensors[name].isfinite().all():
@@ -103,7 +105,7 @@ def load_weights(path: Path, target: Target, scales: tuple[int, ...], *, transfe
     return HsrmWeights(scales, *(tensors[name].float() for name in PARAMETERS))
 
 
-def read_notes(path: Path) -> dict[str, str]:
+def read_notes(path: Path) -> dict[str, Any]:
     """The metadata of a weights file: model, layers, scales, and what its training noted.
 
     Raises:
@@ -126,19 +128,19 @@ def choose_weights(
     shipped = SHIPPED / f"{target.model_sha256[:16]}.safetensors"
     if choice == "auto" and shipped.exists():
         notes = read_notes(shipped)
-        if json.loads(notes["layers"]) == list(target.layers) and json.loads(notes["scales"]) == list(scales):
+        if notes["layers"] == list(target.layers) and notes["scales"] == list(scales):
             return load_weights(shipped, target, scales), f"shipped with mmel ({notes.get('objective', '')})"
     if choice in ("auto", "untrained"):
         return untrained(len(target.layers), scales), "untrained defaults"
     return load_weights(Path(choice), target, scales, transfer=transfer), choice
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise UsageError(f"{path}: not a readable weights file ({error}); give a file written by mmel") from error
     if metadata.get("format") != FORMAT or metadata.get("version") != VERSION or set(tensors) != set(PARAMETERS):
         raise UsageError(f"{path}: not an {FORMAT} version {VERSION} file; give a file written by mmel")

@@ -21,7 +21,13 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     config: options.ConfigFile = None,
     model: options.Model = None,
     method: options.MethodName = None,
-    weights: Annotated[Path | None, typer.Option("--weights", help="Learned weights of mmel (safetensors).")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", help="A file of train-weights, untrained, or auto. [default: auto]"),
+    ] = None,
+    transfer: Annotated[
+        bool | None, typer.Option("--transfer", help="Take weights of another model with as many layers.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Pairs a batch. [default: 16]")] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -46,7 +52,8 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     given: dict[str, Any] = {
         "model": model,
         "method.name": method,
-        "method.weights": weights and str(weights),
+        "method.weights": weights,
+        "method.transfer": transfer,
         "device": device,
     }
     given |= {"dtype": dtype, "batch_size": batch_size, "workers": workers, "limit": limit}

@@ -262,10 +262,10 @@ class _Job:
         notes = {
             "mmel": __version__,
             "objective": self.options.objective,
-            "data": json.dumps({"records": sides.counts(), "images": sides.images}),
-            "before": json.dumps(trainer.history[0].parts),
-            "after": json.dumps(best.parts),
-            "training": json.dumps(self.config.plain()["training"]),
+            "data": {"records": sides.counts(), "images": sides.images},
+            "before": trainer.history[0].parts,
+            "after": best.parts,
+            "training": self.config.plain()["training"],
         }
         temporary = self.out.with_name(self.out.name + ".tmp")
         temporary.parent.mkdir(parents=True, exist_ok=True)

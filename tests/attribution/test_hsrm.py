@@ -1,6 +1,7 @@
 """The fused map equals a literal loop over METHOD 3; the weights file is exact and refuses other models."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -104,8 +105,8 @@ def test_weights_with_wrong_shapes_or_nan_are_refused(tmp_path):
     path = tmp_path / "w.safetensors"
     save_weights(path, random_weights((1, 2, 4)), TARGET)
     tensors = load_file(path)
-    metadata = {"format": "mmel-weights", "version": "1", "model": "tiny", "model_sha256": "abc"}
-    metadata |= {"layers": "[1, 2, 3, 4]", "scales": "[1, 2, 4]"}
+    about = {"format": "mmel-weights", "version": "1", "model": "tiny", "model_sha256": "abc"}
+    metadata = {"mmel": json.dumps(about | {"layers": [1, 2, 3, 4], "scales": [1, 2, 4]})}
     for change in ({"gate": tensors["gate"][:2].contiguous()}, {"mix": tensors["mix"] * torch.nan}):
         save_file(tensors | change, path, metadata)
         with pytest.raises(UsageError, match="wrong shape or is not finite"):

@@ -1,0 +1,183 @@
+"""`mmel train-weights` and `mmel fuse` as a user runs them: datasets and archives in, weights and new runs out."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+from tiny_clip import make_tiny
+
+from mmel_cli import load_archive
+
+FEW = ["--set", "training.epochs=3", "--set", "training.batch=16", "--set", "training.validation=0.4"]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory, tiny):
+    """Scenes, and a run of them with all channels and untrained weights."""
+    from mmel_cli import explain, load_config
+    from mmel_cli.data.scenes.folder import write_scenes
+
+    root = tmp_path_factory.mktemp("trained")
+    write_scenes(root / "in", 8, 3, side=64)
+    settings = {"model": str(tiny), "heatmaps": False, "device": "cpu", "method.weights": "untrained"}
+    explain(root / "in", root / "run", load_config(None, (), settings))
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(scenes):
+    from mmel_cli import load_train_config, train_weights
+
+    path = scenes / "weights.safetensors"
+    options = {"training.epochs": 8, "training.validation": 0.4}
+    train_weights(scenes / "run", path, load_train_config(None, (), options))
+    return path
+
+
+def test_localization_from_an_archive_lowers_the_objective_and_says_what_it_did(scenes, tmp_path, mmel, tiny):
+    out = tmp_path / "w.safetensors"
+    command = ["train-weights", scenes / "run", "--out", out, "--json", *FEW, "--set", "training.patience=9"]
+    code, text, err = mmel(*command)
+    assert code == 0, err
+    report = json.loads(text)
+    assert report["epochs"] == 3
+    assert report["after"]["localization"] < report["before"]["localization"]
+    with load_archive(scenes / "run") as archive:
+        assert sum(report["records"].values()) + report["unusable"] == len(archive)
+        sha256 = archive.info.model_sha256
+    with safe_open(out, "pt") as file:
+        notes = json.loads(file.metadata()["mmel"])
+    assert (notes["model"], notes["model_sha256"], notes["objective"]) == (str(tiny), sha256, "localization")
+    assert notes["after"] == report["after"]
+    assert notes["data"]["records"] == report["records"]
+    work = tmp_path / "w.training"
+    assert {"curve.png", "curve.svg", "weights.png", "training.jsonl"} <= {path.name for path in work.iterdir()}
+    assert Image.open(work / "weights.png").size[0] > 400
+    epochs = [json.loads(line)["epoch"] for line in (work / "training.jsonl").read_text().splitlines()]
+    assert epochs == [0, 1, 2, 3]
+
+
+def test_fusing_an_archive_equals_explaining_with_the_weights(scenes, weights, tiny, tmp_path, mmel):
+    command = ["explain", scenes / "in", "--model", tiny, "--weights", weights, "--device", "cpu"]
+    assert mmel(*command, "--out", tmp_path / "explained", "--set", "heatmap.max_side=64")[0] == 0
+    code, _, err = mmel("fuse", scenes / "run", "--weights", weights, "--out", tmp_path / "fused")
+    assert code == 0, err
+    with (
+        load_archive(tmp_path / "explained") as one,
+        load_archive(tmp_path / "fused") as two,
+        load_archive(scenes / "run") as before,
+    ):
+        assert one.ids == two.ids
+        moved = 0.0
+        for a, b, c in zip(one, two, before, strict=True):
+            np.testing.assert_allclose(b.map, a.map, rtol=1e-4, atol=1e-5 * np.abs(a.map).max())
+            np.testing.assert_array_equal(b.layers["flow"], c.layers["flow"])
+            np.testing.assert_array_equal(b.token_map, c.token_map)
+            moved = max(moved, float(np.abs(b.map / np.abs(b.map).max() - c.map / np.abs(c.map).max()).max()))
+        assert moved > 0.01  # the weights do something
+        assert two.info.versions["weights_sha256"] == one.info.versions["weights_sha256"]
+        assert len(list((tmp_path / "fused/heatmaps").rglob("*.png"))) == len(two)
+    assert mmel("verify", tmp_path / "fused")[0] == 0
+    code, out, _ = mmel("eval", scenes / "run", tmp_path / "fused", "--metrics", "pixel-ap,insertion", "--json",
+                        "--set", "comparison.resamples=99", "--set", "faithfulness.steps=3")  # fmt: skip
+    assert code == 0
+    assert set(json.loads(out)["metrics"]["insertion"]["runs"]) == {"run", "fused"}
+
+
+def test_fuse_goes_on_and_needs_channels(scenes, weights, tiny, tmp_path, mmel):
+    command = ["fuse", scenes / "run", "--weights", weights, "--out", tmp_path / "out", "--no-heatmaps"]
+    assert mmel(*command)[0] == 0
+    code, out, _ = mmel(*command, "--json")
+    assert code == 0
+    assert json.loads(out)["resumed"] == json.loads(out)["done"] > 0
+    code, _, err = mmel(*command[:3], "untrained", *command[4:])
+    assert code == 2
+    assert "--overwrite" in err
+    mmel("explain", scenes / "in", "--out", tmp_path / "flow", "--model", tiny, "--method", "flow", "--limit", 2)
+    code, _, err = mmel("fuse", tmp_path / "flow", "--weights", weights, "--out", tmp_path / "never")
+    assert code == 1
+    assert "archive.channels=all" in err.splitlines()[-1]
+
+
+def test_weights_of_another_model_are_refused_unless_transferred(scenes, weights, tiny, tmp_path, mmel):
+    other = make_tiny(tmp_path / "other", seed=9)
+    command = ["explain", scenes / "in", "--model", other, "--weights", weights, "--limit", 2]
+    code, _, err = mmel(*command, "--out", tmp_path / "a")
+    assert code == 2
+    assert str(tiny) in err
+    assert str(other) in err
+    assert mmel(*command, "--out", tmp_path / "b", "--transfer")[0] == 0
+    code, _, err = mmel(*command, "--out", tmp_path / "c", "--transfer", "--set", "method.layers=[1,2]")
+    assert code == 2
+    assert "number of layers" in err
+
+
+def test_faithfulness_needs_no_labels_and_a_dataset_is_explained_first(photos, tiny, tmp_path, mmel):
+    shutil.copytree(photos, tmp_path / "in")
+    out = tmp_path / "w.safetensors"
+    command = ["train-weights", tmp_path / "in", "--out", out, "--model", tiny, "--objective", "faithfulness", *FEW]
+    code, text, err = mmel(*command, "--json", "--set", "training.epochs=8", "--set", "training.patience=8")
+    assert code == 0, err
+    report = json.loads(text)
+    assert report["after"]["faithfulness"] <= report["before"]["faithfulness"]
+    steps = [json.loads(line) for line in (tmp_path / "w.training/training.jsonl").read_text().splitlines()]
+    assert steps[-1]["train"] < steps[1]["train"]  # the model is random: only what it saw must get better
+    assert report["records"]["train"] > report["records"]["validation"] > 0
+    assert (tmp_path / "w.training/run/archive").is_dir()
+    code, _, err = mmel("train-weights", tmp_path / "in", "--out", tmp_path / "no.safetensors", "--model", tiny)
+    assert code == 2
+    assert "mask or boxes" in err.splitlines()[-1]
+
+
+def test_both_objectives_at_once(scenes, tmp_path, mmel):
+    command = ["train-weights", scenes / "run", "--out", tmp_path / "w.safetensors", "--objective", "both", "--json"]
+    code, text, err = mmel(*command, *FEW)
+    assert code == 0, err
+    assert set(json.loads(text)["after"]) == {"energy", "cosine", "localization", "kept", "removed", "faithfulness"}
+
+
+def test_a_stopped_training_keeps_the_best_and_goes_on_to_the_same_weights(scenes, tmp_path, mmel):
+    settings = ["--set", "training.epochs=40", "--set", "training.batch=2", "--set", "training.patience=40"]
+    settings += ["--set", "training.validation=0.4"]
+    out = tmp_path / "part.safetensors"
+    command = [sys.executable, "-m", "mmel_cli", "train-weights", scenes / "run", "--out", out, *settings]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    log = tmp_path / "part.training/training.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 3):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out.exists()
+    assert log.read_text().count("\n") < 41
+    code, _, err = mmel(*command[3:])
+    assert code == 0
+    assert "Going on after epoch" in err
+    assert mmel("train-weights", scenes / "run", "--out", tmp_path / "whole.safetensors", *settings)[0] == 0
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    code, _, err = mmel(*command[3:], "--set", "training.seed=4")
+    assert code == 2
+    assert "--overwrite" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["{run}", "--out", "w.txt"], ".safetensors"),
+        (["{run}", "--out", "{out}/w.safetensors", "--objective", "magic"], "training.objective"),
+        (["{run}", "--out", "{out}/w.safetensors", "--set", "method.name=flow"], "no weights to learn"),
+        (["{run}", "--out", "{out}/w.safetensors", "--set", "training.epoch=3"], "did you mean epochs"),
+        (["{run}", "--out", "{out}/w.safetensors", "--data", "{out}/none"], "none"),
+    ],
+)
+def test_usage_errors(scenes, tmp_path, mmel, arguments, says):
+    code, _, err = mmel("train-weights", *(a.format(run=scenes / "run", out=tmp_path) for a in arguments))
+    assert code == 2
+    assert says in err.splitlines()[-1]
