@@ -110,13 +110,13 @@ def share(
 def fuse(evidence: Evidence, weights: HsrmWeights) -> Float[Tensor, "pairs height width"]:
     """Steps 4-6: mix, hierarchy over scales, cross-modal gate, layer weights; signed."""
     grid = evidence.flow.shape[-2:]
-    channels = split_signs(evidence.loosened, evidence.flow)
     mix = weights.channel_mix()  # (L, 4)
+    mixed = torch.einsum("plchw,lc->plhw", split_signs(evidence.loosened, evidence.flow), mix)
     blend = weights.scale_blend()  # (L, R)
     relation = weights.relation.sigmoid()  # (L, R)
     hierarchy = torch.zeros_like(evidence.flow)
     for r, scale in enumerate(weights.scales):
-        own = torch.einsum("plchw,lc->plhw", pool(channels, scale), mix)
+        own = pool(mixed, scale)  # pooling and mixing are linear: in either order
         shared = torch.einsum("plchw,lc->plhw", evidence.shared[scale], mix)
         g = relation[:, r, None, None]
         regions = (1 - g) * own + g * shared
