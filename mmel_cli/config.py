@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass as validated
 
 from mmel_cli.archive import ArchiveOptions
 from mmel_cli.attribution import METHODS, find_method
-from mmel_cli.attribution.base import LayerParams
+from mmel_cli.attribution.base import GradientParams, LayerParams
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation import select
@@ -32,8 +32,9 @@ from mmel_cli.training.options import TrainOptions
 _STRICT = ConfigDict(extra="forbid")
 _NOT_IDENTITY = ("batch_size", "workers", "limit")
 """Settings that change neither numbers nor pictures: another value may go on in the same folder."""
-_NOT_SCORES = ("batch_size", "workers", "plots", "comparison", "data", "model", "captions")
-"""The same for the scores of an evaluation; paths are not in it, the SHA-256 of what they hold is."""
+_NOT_SCORES = ("metrics", "batch_size", "workers", "plots", "comparison", "data", "model", "captions")
+"""The same for the scores of an evaluation: each set of metrics has its own log, and instead of paths the SHA-256 of
+maps, model and captions counts. Images and masks are not hashed: a changed one needs --overwrite."""
 
 _Run = TypeVar("_Run", bound="RunConfig")
 
@@ -212,6 +213,8 @@ def load_train_config(
     config = _load(TrainConfig, file, settings, options)
     if config.method.name != DEFAULT_METHOD:
         raise UsageError(f"method.name: {config.method.name} has no weights to learn; leave it out, or say mmel")
+    if isinstance(config.method.params, GradientParams) and config.method.params.several:
+        raise UsageError("method.shifts, method.zooms: maps are fused before they are averaged; train without them")
     return config
 
 

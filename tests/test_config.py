@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmel_cli.config import EvalConfig, RunConfig, load_config, load_eval_config
+from mmel_cli.config import EvalConfig, RunConfig, TrainConfig, load_config, load_eval_config, load_train_config
 from mmel_cli.errors import UsageError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+RUNS = set(CONFIGS.glob("*.yaml")) - {CONFIGS / "eval.yaml", CONFIGS / "train-weights.yaml"}
 
 
 def test_default_yaml_documents_every_setting_with_its_default():
@@ -20,9 +21,19 @@ def test_eval_yaml_documents_every_setting_with_its_default():
     assert load_eval_config(CONFIGS / "eval.yaml") == EvalConfig()
 
 
-@pytest.mark.parametrize(
-    "path", sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "eval.yaml"}), ids=lambda path: path.name
-)
+def test_the_training_config_documents_every_training_default():
+    path = CONFIGS / "train-weights.yaml"
+    assert load_train_config(path).plain() == TrainConfig().plain()
+    assert yaml.safe_load(path.read_text())["training"] == TrainConfig().plain()["training"]
+
+
+@pytest.mark.parametrize("setting", ["method.shifts=5", "method.zooms=[0.8]", "method.name=flow"])
+def test_training_refuses_what_it_cannot_learn_from(setting):
+    with pytest.raises(UsageError, match=r"method\."):
+        load_train_config(None, [setting])
+
+
+@pytest.mark.parametrize("path", sorted(RUNS), ids=lambda path: path.name)
 def test_every_config_loads(path):
     assert load_config(path).plain()["method"]["name"] in path.read_text()
 
@@ -35,10 +46,13 @@ def leaves(tree, prefix=""):
             yield f"{prefix}{key}", value
 
 
+VIEWS = {"shifts": 1, "zooms": []}
 OTHER = {
     "model": "x", "device": "cpu", "dtype": "float16", "input.caption": "c", "input.caption_column": "d",
     "image.geometry": "squash", "method.name": "flow", "method.layers": "last", "method.text_layers": 2,
-    "method.scales": [1], "method.weights": "w", "archive.channels": "final", "archive.dtype": "float16",
+    "method.scales": [1], "method.shifts": 5, "method.zooms": [0.8],
+    "method.weights": "w", "archive.channels": "final",
+    "archive.dtype": "float16",
     "heatmap.colormap": "jet", "heatmap.panels": "side-by-side", "limit": 5, "heatmap.max_side": 100,
 }  # fmt: skip
 
@@ -63,7 +77,9 @@ def test_another_method_by_option_drops_the_files_parameters(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("method:\n  name: mmel\n  scales: [1]\n")
     config = load_config(path, ["method.heads=single"], {"method.name": "grad-eclip"})
-    assert config.method.plain() == {"name": "grad-eclip", "layers": "last", "text_layers": 8, "heads": "single"}
+    assert (
+        config.method.plain() == {"name": "grad-eclip", "layers": "last", "text_layers": 8, "heads": "single"} | VIEWS
+    )
 
 
 @pytest.mark.parametrize(

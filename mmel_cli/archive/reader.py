@@ -1,5 +1,6 @@
 """Read a run folder, one shard, or a merged file alike, one record at a time."""
 
+import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +102,14 @@ class Archive:
             KeyError: if this archive does not hold it.
         """
         return np.concatenate([_read(self._file(n), name, slice(None)) for n in range(len(self._paths))])
+
+    def digest(self, *names: str) -> str:
+        """SHA-256 of the values of these numeric datasets, in order; one file's dataset is in memory at a time."""
+        digest = hashlib.sha256()
+        for number in range(len(self._paths)):
+            for name in names:
+                digest.update(np.ascontiguousarray(_read(self._file(number), name, slice(None))).tobytes())
+        return digest.hexdigest()
 
     def _file(self, number: int) -> h5py.File:
         """File `number`, checked again when it is opened again."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mmel_cli.attribution.views import views_of
 from mmel_cli.errors import UsageError
 from mmel_cli.tensors import Attribution, Capture
 
@@ -13,10 +14,29 @@ Layers = str | int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class LayerParams:
-    """Parameters that every gradient method has."""
+    """Parameters that every method has."""
 
     layers: Layers = "all"
     text_layers: Layers = "all"
+
+
+@dataclass(frozen=True)
+class GradientParams(LayerParams):
+    """Those of the gradient methods: `shifts` and `zooms` of the input that maps are averaged over, at as many costs.
+
+    `shifts` counts the image itself; each of `zooms` is one more view.
+    """
+
+    shifts: int = 1
+    zooms: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        views_of(self.shifts, self.zooms, 1)
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one view."""
+        return len(views_of(self.shifts, self.zooms, 1)) > 1
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 import torch
 
 from mmel_cli.attribution import ops
-from mmel_cli.attribution.base import LayerParams, Method
+from mmel_cli.attribution.base import GradientParams, Method
 from mmel_cli.tensors import Attribution, Capture
 
 
-def explain(capture: Capture, _params: LayerParams, _state: None) -> Attribution:
+def explain(capture: Capture, _params: GradientParams, _state: None) -> Attribution:
     """Map = sum_l C_l, signed."""
     image, text = capture.image, capture.text
     layers = ops.patches([ops.flow(image, layer) for layer in range(len(image.numbers))], capture.grid)
@@ -19,6 +19,6 @@ METHOD = Method(
     name="flow",
     summary="exact attention times attention gradient, signed sum over layers",
     source="METHOD 2 (gradient times attention, per head)",
-    params=LayerParams,
+    params=GradientParams,
     explain=explain,
 )

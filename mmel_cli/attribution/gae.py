@@ -3,11 +3,11 @@
 import torch
 
 from mmel_cli.attribution import ops
-from mmel_cli.attribution.base import LayerParams, Method, Target
+from mmel_cli.attribution.base import GradientParams, Method, Target
 from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
 
 
-def explain(capture: Capture, _params: LayerParams, logit_scale: float) -> Attribution:
+def explain(capture: Capture, _params: GradientParams, logit_scale: float) -> Attribution:
     """The query's row of R over the patches and over the tokens; never negative."""
     image = relevance(capture.image, logit_scale)
     return Attribution(
@@ -29,7 +29,7 @@ def relevance(tower: Tower, logit_scale: float) -> TokenRow:
     return ops.query_row(total, tower)
 
 
-def prepare(_params: LayerParams, target: Target) -> float:
+def prepare(_params: GradientParams, target: Target) -> float:
     """The model's temperature."""
     return target.logit_scale
 
@@ -38,7 +38,7 @@ METHOD = Method(
     name="gae",
     summary="positive attention times attention gradient, propagated through the layers",
     source="Chefer et al., ICCV 2021, arXiv 2103.15679",
-    params=LayerParams,
+    params=GradientParams,
     explain=explain,
     prepare=prepare,
 )

@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 
 from mmel_cli.attribution import ops
-from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.attribution.base import GradientParams, Layers, Method
 from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
 
 
 @dataclass(frozen=True)
-class Params(LayerParams):
+class Params(GradientParams):
     """`heads`: "multi" explains the model as it runs, "single" reproduces the published code."""
 
     layers: Layers = "last"

@@ -17,6 +17,7 @@ from mmel_cli.tensors import Capture, PatchMaps, RegionMaps
 
 ARCHIVED = ("loosened", "flow", "alignment", "attention", "lambda")  # what fusion needs, in the order of Evidence
 CHANNELS = ("loosened+", "loosened-", "flow+", "flow-")
+FLOW = slice(2, 4)  # of CHANNELS
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Evidence:
         """From raw maps by kind, as archives and Attributions hold them."""
         loosened, flow, alignment, attention, looseness = (layers[kind] for kind in ARCHIVED)
         return cls(loosened, flow, alignment, attention, looseness, shared)
+
+    def rows(self, rows: slice) -> "Evidence":
+        """Of some of the pairs."""
+        layers = {kind: maps[rows] for kind, maps in self.layers().items()}
+        return Evidence.of(layers, {scale: maps[rows] for scale, maps in self.shared.items()})
 
     def layers(self) -> dict[str, PatchMaps]:
         """Raw maps by kind; the reverse of `of`."""
@@ -109,7 +115,7 @@ def share(
 
 def fuse(evidence: Evidence, weights: HsrmWeights) -> Float[Tensor, "pairs height width"]:
     """Steps 4-6: mix, hierarchy over scales, cross-modal gate, layer weights; signed."""
-    grid = evidence.flow.shape[-2:]
+    grid = (evidence.flow.shape[-2], evidence.flow.shape[-1])
     mix = weights.channel_mix()  # (L, 4)
     mixed = torch.einsum("plchw,lc->plhw", split_signs(evidence.loosened, evidence.flow), mix)
     blend = weights.scale_blend()  # (L, R)
@@ -119,17 +125,33 @@ def fuse(evidence: Evidence, weights: HsrmWeights) -> Float[Tensor, "pairs heigh
         own = pool(mixed, scale)  # pooling and mixing are linear: in either order
         shared = torch.einsum("plchw,lc->plhw", evidence.shared[scale], mix)
         g = relation[:, r, None, None]
-        regions = (1 - g) * own + g * shared
-        if scale != 1:
-            regions = interpolate(regions, grid, mode="bilinear", align_corners=False)
+        regions = _enlarged((1 - g) * own + g * shared, grid, scale)
         hierarchy = hierarchy + blend[:, r, None, None] * regions
     layer = weights.layer.softmax(0) * len(weights.layer)
     return torch.einsum("plhw,plhw,l->phw", gate(evidence, weights), hierarchy, layer)
 
 
 def gate(evidence: Evidence, weights: HsrmWeights) -> PatchMaps:
-    """Step 5: u_l[i] = sigmoid(c_l . (1, A_l[i] min-max, lambda_l[i], mean_h a_l[0, i]))."""
+    """Step 5: u_l[i] = sigmoid(c_l . (1, A_l[i] min-max, lambda_l[i], mean_h a_l[0, i], V_r[i] of each scale))."""
     flat = evidence.alignment.flatten(2)
     aligned = ops.minmax(flat, torch.ones_like(flat, dtype=torch.bool)).view_as(evidence.alignment)
     inputs = torch.stack([torch.ones_like(aligned), aligned, evidence.looseness, evidence.attention], -1)
-    return torch.einsum("plhwk,lk->plhw", inputs, weights.gate).sigmoid()
+    own, common = weights.gate.split([inputs.shape[-1], len(weights.scales)], -1)
+    opened = torch.einsum("plhwk,lk->plhw", inputs, own)
+    return (opened + torch.einsum("prhw,lr->plhw", consensus(evidence, weights.scales), common)).sigmoid()
+
+
+def consensus(evidence: Evidence, scales: tuple[int, ...]) -> Float[Tensor, "pairs scales height width"]:
+    """Step 5's V_r: flow shared among look-alike regions, summed over all layers, its largest magnitude 1."""
+    grid = (evidence.flow.shape[-2], evidence.flow.shape[-1])
+    found = []
+    for scale in scales:
+        total = evidence.shared[scale][:, :, FLOW].sum((1, 2))
+        found.append(_enlarged(total[:, None], grid, scale)[:, 0])
+    maps = torch.stack(found, 1)
+    return maps / maps.abs().amax((2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
+def _enlarged(regions: Tensor, grid: tuple[int, int], scale: int) -> Tensor:
+    """Step 4's up: regions to patches."""
+    return regions if scale == 1 else interpolate(regions, grid, mode="bilinear", align_corners=False)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 
 from mmel_cli.attribution import hsrm, ops
-from mmel_cli.attribution.base import LayerParams, Method, Target
+from mmel_cli.attribution.base import GradientParams, Method, Target
 from mmel_cli.attribution.weights import DEFAULT_MIX, DEFAULT_NEGATIVE, HsrmWeights, choose_weights
 from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
 
 
 @dataclass(frozen=True)
-class Params(LayerParams):
+class Params(GradientParams):
     """`scales` in patches a region side, `temperature` of the semantic relation (tau).
 
     `weights`: "auto" (those that ship for the model, else untrained), "untrained", or a file of `mmel train-weights`;
@@ -26,12 +26,18 @@ class Params(LayerParams):
 
 def prepare(params: Params, target: Target) -> HsrmWeights:
     """The weights that the parameters mean for this model."""
-    return choose_weights(params.weights, target, params.scales, transfer=params.transfer)[0]
+    return _choose(params, target)[0]
+
+
+def _choose(params: Params, target: Target) -> tuple[HsrmWeights, str]:
+    return choose_weights(
+        params.weights, target, params.scales, temperature=params.temperature, transfer=params.transfer
+    )
 
 
 def describe(params: Params, target: Target) -> dict[str, str]:
     """Which weights these are: a file may change under its name."""
-    weights, origin = choose_weights(params.weights, target, params.scales, transfer=params.transfer)
+    weights, origin = _choose(params, target)
     return {"weights": origin, "weights_sha256": weights.digest()}
 
 

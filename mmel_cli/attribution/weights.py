@@ -20,7 +20,9 @@ FORMAT, VERSION, KEY = "mmel-weights", "1", "mmel"
 SHIPPED = Path(__file__).parent / "shipped"  # by the SHA-256 of the model that they were trained for
 DEFAULT_MIX, DEFAULT_NEGATIVE, DEFAULT_RELATION = 0.95, 0.5, 0.05
 DEFAULT_BLEND = (0.8, 0.15, 0.05)  # towards the finest scale
-DEFAULT_GATE = (-4.0, 1.0, 4.0, 0.0)  # opens where the key looks like the query (lambda), a little with alignment
+DEFAULT_GATE = (-4.0, 0.0, 4.0, 0.0)  # opens where the key looks like the query (lambda)
+DEFAULT_CONSENSUS = (3.0, 0.0, 0.0)  # and where all layers find evidence among look-alike patches
+METHOD_VERSION = "1"  # of METHOD 3's equations: other ones need other weights
 PARAMETERS = ("mix", "negative", "scale", "relation", "gate", "layer")
 
 
@@ -33,7 +35,7 @@ class HsrmWeights:
     negative: Float[Tensor, "layers"]  # n = sigmoid
     scale: Float[Tensor, "layers scales"]  # b = softmax over scales
     relation: Float[Tensor, "layers scales"]  # g = sigmoid
-    gate: Float[Tensor, "layers 4"]  # c, as it is
+    gate: Float[Tensor, "layers 4+scales"]  # c, as it is
     layer: Float[Tensor, "layers"]  # omega = softmax times L
 
     def channel_mix(self) -> Float[Tensor, "layers 4"]:
@@ -62,15 +64,17 @@ class HsrmWeights:
 
 
 def untrained(layers: int, scales: tuple[int, ...]) -> HsrmWeights:
-    """METHOD 3's defaults: equal layers, m = 0.95, n = 0.5, b towards the finest scale, g small, gate led by lambda."""
-    blend = [DEFAULT_BLEND[min(r, len(DEFAULT_BLEND) - 1)] for r in range(len(scales))]
+    """METHOD 3's defaults: equal layers, b towards the finest scale, a gate led by lambda and the finest consensus."""
+    last = len(DEFAULT_BLEND) - 1
+    blend = [DEFAULT_BLEND[min(r, last)] for r in range(len(scales))]
+    consensus = [DEFAULT_CONSENSUS[min(r, last)] for r in range(len(scales))]
     return HsrmWeights(
         scales=scales,
         mix=torch.full((layers,), _logit(DEFAULT_MIX)),
         negative=torch.full((layers,), _logit(DEFAULT_NEGATIVE)),
         scale=torch.tensor(blend).log().expand(layers, -1).clone(),
         relation=torch.full((layers, len(scales)), _logit(DEFAULT_RELATION)),
-        gate=torch.tensor(DEFAULT_GATE).expand(layers, -1).clone(),
+        gate=torch.tensor([*DEFAULT_GATE, *consensus]).expand(layers, -1).clone(),
         layer=torch.zeros(layers),
     )
 
@@ -78,18 +82,23 @@ def untrained(layers: int, scales: tuple[int, ...]) -> HsrmWeights:
 def save_weights(path: Path, weights: HsrmWeights, target: Target, notes: dict[str, Any] | None = None) -> None:
     """Write a weights file; equal content gives equal bytes. `notes` are further plain values in its metadata."""
     about = {"format": FORMAT, "version": VERSION, "model": target.model, "model_sha256": target.model_sha256}
+    about |= {"method": METHOD_VERSION}
     about |= {"layers": list(target.layers), "scales": list(weights.scales)} | (notes or {})
     tensors = {name: getattr(weights, name).detach().cpu().contiguous() for name in PARAMETERS}
     save_file(tensors, path, {KEY: json.dumps(about, sort_keys=True)})  # one key: their order would be random
 
 
-def load_weights(path: Path, target: Target, scales: tuple[int, ...], *, transfer: bool = False) -> HsrmWeights:
-    """Read a weights file that was made for exactly this model, these layers and these scales.
+def load_weights(
+    path: Path, target: Target, scales: tuple[int, ...], *, temperature: float | None = None, transfer: bool = False
+) -> HsrmWeights:
+    """Read a weights file that was made for exactly this model, these layers, these scales and this temperature.
 
-    `transfer` takes one of another model or other layers, if their number and the scales agree.
+    `transfer` takes one of another model or other layers, if their number, the scales and the temperature agree; None
+    is any temperature.
 
     Raises:
-        UsageError: if the file cannot be read or is for another model, layer set or scale set (both are named).
+        UsageError: if the file cannot be read or is for another model, layer set, scale set or temperature (both are
+            named).
     """
     metadata, tensors = _read(path)
     layers = metadata["layers"]
@@ -98,6 +107,8 @@ def load_weights(path: Path, target: Target, scales: tuple[int, ...], *, transfe
         _match(path, "layers", layers, list(target.layers))
     _match(path, "number of layers", len(layers), len(target.layers))
     _match(path, "scales", metadata["scales"], list(scales))
+    if temperature is not None:
+        _match(path, "temperature", metadata.get("temperature", temperature), temperature)
     expected = untrained(len(target.layers), scales)
     for name in PARAMETERS:
         if tensors[name].shape != getattr(expected, name).shape or not tensors[name].isfinite().all():
@@ -115,12 +126,12 @@ def read_notes(path: Path) -> dict[str, Any]:
 
 
 def choose_weights(
-    choice: str, target: Target, scales: tuple[int, ...], *, transfer: bool = False
+    choice: str, target: Target, scales: tuple[int, ...], *, temperature: float, transfer: bool = False
 ) -> tuple[HsrmWeights, str]:
     """The weights that `method.weights` means, and where they come from.
 
-    "untrained"; "auto", those that ship with mmel for exactly this model, layers and scales, else untrained; or the
-    path of a weights file.
+    "untrained"; "auto", those that ship with mmel for exactly this model, layers, scales and temperature, else
+    untrained; or the path of a weights file.
 
     Raises:
         UsageError: see load_weights.
@@ -128,11 +139,12 @@ def choose_weights(
     shipped = SHIPPED / f"{target.model_sha256[:16]}.safetensors"
     if choice == "auto" and shipped.exists():
         notes = read_notes(shipped)
-        if notes["layers"] == list(target.layers) and notes["scales"] == list(scales):
+        held = (notes["layers"], notes["scales"], notes.get("temperature"))
+        if held == (list(target.layers), list(scales), temperature):
             return load_weights(shipped, target, scales), f"shipped with mmel ({notes.get('objective', '')})"
     if choice in ("auto", "untrained"):
         return untrained(len(target.layers), scales), "untrained defaults"
-    return load_weights(Path(choice), target, scales, transfer=transfer), choice
+    return load_weights(Path(choice), target, scales, temperature=temperature, transfer=transfer), choice
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -142,6 +154,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise UsageError(f"{path}: not a readable weights file ({error}); give a file written by mmel") from error
+    if not isinstance(metadata, dict) or not {"model", "model_sha256", "layers", "scales"} <= set(metadata):
+        raise UsageError(f"{path}: not a weights file of mmel; give a file written by mmel")
     if metadata.get("format") != FORMAT or metadata.get("version") != VERSION or set(tensors) != set(PARAMETERS):
         raise UsageError(f"{path}: not an {FORMAT} version {VERSION} file; give a file written by mmel")
     return metadata, tensors

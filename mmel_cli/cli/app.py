@@ -7,7 +7,7 @@ import typer
 from mmel_cli import __version__
 from mmel_cli.cli import archives, evaluate, explain, fuse, methods, scenes, train
 from mmel_cli.cli.console import error
-from mmel_cli.errors import EXIT_INTERRUPTED, MmelError
+from mmel_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, MmelError
 
 app = typer.Typer(
     name="mmel",
@@ -46,6 +46,9 @@ def main() -> None:
     except MmelError as problem:
         error(str(problem))
         sys.exit(problem.exit_code)
+    except OSError as problem:  # a full disk, a folder that cannot be written
+        error(f"{problem}; run the same command again when that is mended")
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         error("interrupted; run the same command again to go on")
         sys.exit(EXIT_INTERRUPTED)

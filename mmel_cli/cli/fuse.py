@@ -25,7 +25,8 @@ def fuse(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Fuse a run's raw channels anew with other weights, without the model.
 
-    The new run equals explaining with those weights. Exit codes as for explain.
+    The new run equals explaining with those weights (up to rounding, with archive.dtype=float16). Exit codes as for
+    explain.
     """
     from mmel_cli.pipelines.control import Events  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines.fuse import FuseOptions, fuse_run  # noqa: PLC0415

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mmel_cli.cli import console, options
-from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED
 
 
 def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -53,8 +53,12 @@ def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
     else:
         _show(found)
     if found.signal is not None:
-        console.say("Stopped: the best so far is saved; run the same command again to go on")
+        kept = "the best so far is saved" if found.before else "nothing is learned yet"
+        console.say(f"Stopped: {kept}; run the same command again to go on")
         raise typer.Exit(EXIT_TERMINATED if found.signal == signal.SIGTERM else EXIT_INTERRUPTED)
+    if found.failed:
+        console.say(f"{found.failed} pairs failed; each is named in a failures.jsonl in {found.folder}")
+        raise typer.Exit(EXIT_PARTIAL)
 
 
 def _show(found) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch

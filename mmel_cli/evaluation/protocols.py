@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from mmel_cli.data.paths import record_seed
 from mmel_cli.evaluation.faithfulness import Images
@@ -87,14 +88,14 @@ def aid(
         model: gives unit embeddings.
         image: (1, 3, H, W) normalised input.
         words: the caption alone.
-        explanation: its map (h, w) and token map.
+        explanation: its map (h, w), pooled to the patch grid if it is finer, and token map.
         options: see AidOptions.
         batch: coalitions a forward.
     """
     tokens = len(explanation.token_map)
-    values = np.concatenate([explanation.map.ravel(), explanation.token_map]).astype(np.float32)
-    place = ranks(torch.from_numpy(values)[None])[0]
-    players = len(values)
+    cells = adaptive_avg_pool2d(torch.from_numpy(explanation.map)[None].float(), model.spec.grid)  # of several views
+    place = ranks(torch.cat([cells.flatten(), torch.from_numpy(explanation.token_map).float()])[None])[0]
+    players = len(place)
     sizes = torch.linspace(0, players, min(options.points, players + 1)).round().long()
     keep_high = place < sizes[:, None]  # least important are gone
     keep_low = place >= players - sizes[:, None]  # most important are gone

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from PIL.Image import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cosine_similarity, normalize
@@ -50,7 +51,7 @@ def load_clip(name: str, device: str, dtype: str) -> "HfClip":
         model = CLIPModel.from_pretrained(source, dtype="auto", use_safetensors=True)
         tokenizer = CLIPTokenizer.from_pretrained(source)
         processor = CLIPImageProcessorPil.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"model {name}: cannot be loaded ({_first_line(error)}); give the path of a folder with config.json, "
             f"model.safetensors, tokenizer and preprocessor files, or --model {BUILTIN}"

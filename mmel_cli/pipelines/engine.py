@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from mmel_cli.attribution import Method, Target, resolve_layers
-from mmel_cli.attribution.base import LayerParams
+from mmel_cli.attribution.base import GradientParams, LayerParams
+from mmel_cli.attribution.views import FINER, View, look, overlay, views_of
 from mmel_cli.data.paths import record_seed
 from mmel_cli.data.truth import read_truth
 from mmel_cli.errors import RecordError
 from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter, CaptureRequest, CoverProbe, Pixels, Words
 from mmel_cli.pipelines.batches import Batch
-from mmel_cli.tensors import Attribution, Capture, Probe
+from mmel_cli.tensors import Attribution, Probe
 from mmel_cli.types import Explanation, Failure
 
 
@@ -43,6 +44,20 @@ class Engine:
         )
         target = Target(model.spec.name, model.spec.sha256, layers, model.spec.logit_scale)
         return cls(model, method, params, request, method.prepare(params, target), method.describe(params, target))
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """What the model is shown of each image."""
+        if isinstance(self.params, GradientParams):
+            return views_of(self.params.shifts, self.params.zooms, self.model.spec.patch)
+        return (View(),)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Of the maps: the patches, or finer with several views."""
+        height, width = self.model.spec.grid
+        times = FINER if len(self.views) > 1 else 1
+        return height * times, width * times
 
     def explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
         """Explain a batch; on a GPU that is out of memory, in halves.
@@ -75,9 +90,15 @@ class Engine:
         words = self.model.tokenize(list(captions))
         pairs = [(paths[sample.path], captions[sample.caption]) for sample in batch.samples]
         pixels = [batch.images[path].pixels for path in paths]
-        capture = self.model.capture(pixels, words, pairs, self.request)
-        capture = replace(capture, **self._hints(batch, truth), probe=self._probe(pixels, words, pairs))
-        maps = _Maps.of(self.method.explain(capture, self.params, self.state), capture)
+        hints = self._hints(batch, truth) | {"probe": self._probe(pixels, words, pairs)}
+        score, found = None, []
+        for view in self.views:
+            seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
+            capture = replace(self.model.capture(seen, words, pairs, self.request), **hints)
+            score = capture.score if score is None else score  # of the image as it is
+            found.append((view, self.method.explain(capture, self.params, self.state)))
+        assert score is not None  # noqa: S101 - there is always one view
+        maps = _Maps.of(found[0][1] if len(found) == 1 else overlay(found, self.model.spec.image_size), score)
         explanations, failures = [], []
         for number, (sample, (_, column)) in enumerate(zip(batch.samples, pairs, strict=True)):
             decoded = batch.images[sample.path]
@@ -102,7 +123,7 @@ class Engine:
             return None
         device = self.model.spec.device
         rows, columns = torch.tensor(pairs, device=device).T
-        return CoverProbe(self.model, torch.stack([p.values for p in pixels]).to(device), words, rows, columns)
+        return CoverProbe(self.model, _stacked(pixels).to(device), words, rows, columns)
 
     def _hints(self, batch: Batch, truth: dict[str, np.ndarray]) -> dict[str, Any]:
         """The parts of a Capture that come from the pairs and not from the model."""
@@ -143,10 +164,10 @@ class _Maps:
     shared: dict[int, np.ndarray]
 
     @classmethod
-    def of(cls, attribution: Attribution, capture: Capture) -> "_Maps":
+    def of(cls, attribution: Attribution, score: Tensor) -> "_Maps":
         """Copy from the device."""
         return cls(
-            score=_numpy(capture.score),
+            score=_numpy(score),
             map=_numpy(attribution.map),
             tokens=_numpy(attribution.tokens),
             layers={kind: _numpy(value) for kind, value in attribution.layers.items()},
@@ -170,6 +191,10 @@ def _caption_side(words: Words, column: int, values: np.ndarray) -> dict[str, An
         "token_map": values[1 : 1 + len(tokens)],
         "truncated": bool(words.truncated[column]),
     }
+
+
+def _stacked(pixels: list[Pixels]) -> Tensor:
+    return torch.stack([p.values for p in pixels])
 
 
 def _finite(explanation: Explanation) -> bool:

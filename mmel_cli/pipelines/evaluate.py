@@ -185,8 +185,10 @@ def _prepare(job: _Job, source: Input) -> tuple[Measurer, dict[str, str]]:
         rivals = _embed_rivals(model, job.texts)
     wanted = frozenset(metric.name for metric in job.metrics) - frozenset(refused)
     archive = run.archive
-    same_score = engine is None or not engine.request.one_head
-    measurer = Measurer(wanted, config, archive.info.geometry, model, engine, rivals, check_score=same_score)
+    limit = Measurer.tolerance(archive.info.dtype, one_head=engine is not None and engine.request.one_head)
+    if model is not None and model.spec.dtype != "float32":
+        limit = limit and Measurer.tolerance(model.spec.dtype, one_head=False)
+    measurer = Measurer(wanted, config, archive.info.geometry, model, engine, rivals, check_score=limit)
     return measurer, refused
 
 
@@ -204,9 +206,13 @@ def _load(run: _Run, config: EvalConfig) -> tuple[Adapter | None, Engine | None,
         return None, None, {"model": f"the model changed: SHA-256 of its weights was {was}, is {now}; give --model"}
     try:
         method = method_of(info.config)
-        return model, Engine.build(model, find_method(method.name), method.params), {}
+        engine = Engine.build(model, find_method(method.name), method.params)
     except MmelError as error:
         return model, None, {"method": str(error)}
+    changed = [name for name, value in engine.described.items() if info.versions.get(name, value) != value]
+    if changed:
+        return model, None, {"method": f"its {changed[0]} changed since the maps were made; explain again"}
+    return model, engine, {}
 
 
 def _stream(job: _Job, source: Input, measurer: Measurer, pool: ThreadPoolExecutor) -> Stream:
@@ -296,11 +302,23 @@ def _common(runs: list[_Run], config: EvalConfig, events: Events) -> frozenset[s
     """
     first = runs[0].archive.ids
     common = set(first).intersection(*(run.archive.ids for run in runs[1:]))
+    pairs = _pairs(runs[0])
+    for run in runs[1:]:
+        other = {name for name, pair in _pairs(run).items() if name in common and pair != pairs[name]}
+        if other:
+            events.message(f"{run.label}: {len(other)} records have another caption or image size than {runs[0].label}")
+        common -= other
     if not common:
-        raise UsageError(f"{' and '.join(str(run.path) for run in runs)}: have no record id in common")
+        raise UsageError(f"{' and '.join(str(run.path) for run in runs)}: have no record in common")
     for run in runs:
         events.message(f"{run.label}: {len(run.archive)} records, {len(common)} in common")
     return frozenset(islice((name for name in first if name in common), config.limit))
+
+
+def _pairs(run: _Run) -> dict[str, int]:
+    """By record id, a hash of what is explained: two datasets may use the same names."""
+    columns = (run.archive.column(name) for name in ("id", "image", "caption", "image_size"))
+    return {str(name): hash((image, text, *size)) for name, image, text, size in zip(*columns, strict=True)}
 
 
 def _identity(config: EvalConfig, texts: _Texts, wanted: frozenset[str]) -> dict[str, Any]:
@@ -326,6 +344,7 @@ def _described(run: _Run) -> dict[str, Any]:
         "layers": list(info.layers),
         "records": len(run.archive),
         "ids_sha256": _digest(run.archive.ids),
+        "maps_sha256": run.archive.digest("map", "tokens/map"),
     }
 
 

@@ -80,7 +80,7 @@ def explain(
         info = _info(model, engine, config, identity)
         _check_model(out, info)
         folder.write_run(out, _run_content(engine, info, config, source_path, source))
-        warnings += _scale_warnings(config, info)
+        warnings += _scale_warnings(config, model.spec.grid)
         for warning in warnings:
             events.message(f"Warning: {warning}")
         if len(done):
@@ -188,7 +188,7 @@ def _info(model: Adapter, engine: Engine, config: RunConfig, identity: dict[str,
         model_sha256=spec.sha256,
         method=config.method.name,
         layers=engine.request.layers,
-        grid=spec.grid,
+        grid=engine.grid,
         patch=spec.patch,
         image_size=spec.image_size,
         geometry=config.image.geometry,
@@ -218,11 +218,11 @@ def _check_model(out: Path, info: RunInfo) -> None:
             )
 
 
-def _scale_warnings(config: RunConfig, info: RunInfo) -> list[str]:
+def _scale_warnings(config: RunConfig, grid: tuple[int, int]) -> list[str]:
     """Scales that do not divide the grid are pooled adaptively, and the run says so (METHOD 3)."""
     scales = getattr(config.method.params, "scales", ())
-    uneven = [r for r in scales if info.grid[0] % r or info.grid[1] % r]
-    return [f"scale {r} does not divide the {info.grid[0]}x{info.grid[1]} grid: pooled adaptively" for r in uneven]
+    uneven = [r for r in scales if grid[0] % r or grid[1] % r]
+    return [f"scale {r} does not divide the {grid[0]}x{grid[1]} grid: pooled adaptively" for r in uneven]
 
 
 def _run_content(engine: Engine, info: RunInfo, config: RunConfig, source_path: Path, source: Source) -> dict[str, Any]:

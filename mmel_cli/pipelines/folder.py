@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -82,6 +83,16 @@ class Layout:
     what: str
     marker: str
     ours: tuple[str, ...]
+    kept: tuple[str, ...] = ()  # also its own, but never removed
+
+    def owns(self, folder: Path) -> bool:
+        """Whether a folder is of this command: its marker, or a lock beside nothing but its own names."""
+        if (folder / self.marker).exists():
+            return True
+        patterns = (*self.ours, *self.kept, ".lock", "*.tmp")
+        return (folder / ".lock").exists() and all(
+            any(fnmatch(path.name, pattern) for pattern in patterns) for path in folder.iterdir()
+        )
 
 
 EXPLAINED = Layout("run", RUN, (ARCHIVE, HEATMAPS, THUMBNAILS, RUN, FAILURES, SUMMARY, REPORT, "page-*.html"))
@@ -95,8 +106,7 @@ def prepare(folder: Path, layout: Layout, *, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder}: is a file; give a folder")
-    known = (folder / layout.marker).exists() or (folder / ".lock").exists()
-    if folder.is_dir() and any(folder.iterdir()) and not known:
+    if folder.is_dir() and any(folder.iterdir()) and not layout.owns(folder):
         raise UsageError(f"--out {folder}: is not empty and holds no mmel {layout.what}; give a new folder")
     if overwrite and folder.is_dir():
         for path in (found for name in layout.ours for found in folder.glob(name)):

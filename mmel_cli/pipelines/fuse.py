@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from mmel_cli.archive import Archive, ShardWriter, committed_ids, fingerprint, load_archive, lock
 from mmel_cli.attribution import Target, find_method
@@ -16,7 +17,7 @@ from mmel_cli.attribution.hsrm import ARCHIVED, Evidence, fuse
 from mmel_cli.attribution.weights import HsrmWeights
 from mmel_cli.config import RunConfig
 from mmel_cli.data.images import ImageLimits
-from mmel_cli.errors import ArchiveError
+from mmel_cli.errors import ArchiveError, UsageError
 from mmel_cli.model import Pixels
 from mmel_cli.pipelines import folder
 from mmel_cli.pipelines.batches import Batch, Loader
@@ -38,7 +39,8 @@ def check_channels(archive: Archive, path: Path) -> tuple[int, ...]:
     first = next(iter(archive), None)
     if first is None or archive.info.method != "mmel" or not first.shared or not set(ARCHIVED) <= set(first.layers):
         raise ArchiveError(
-            f"{path}: does not hold the channels that mmel fuses; explain with --method mmel --set archive.channels=all"
+            f"{path}: does not hold the channels that mmel fuses; explain with --method mmel --set "
+            "archive.channels=all, without shifts or zooms"
         )
     return tuple(sorted(first.shared))
 
@@ -61,7 +63,8 @@ def fuse_run(
 ) -> tuple[folder.Summary, int | None]:
     """Fuse every record of an archive with other weights into the run folder `out`.
 
-    Token maps and raw channels stay as they are; heatmaps are drawn where the input can still be read.
+    Token maps and raw channels stay as they are; heatmaps are drawn where the input can still be read. A record whose
+    image is gone or changed is fused without one, and counts as failed.
 
     Args:
         path: a run folder, a shard or a merged file of `mmel`, with all channels.
@@ -81,6 +84,7 @@ def fuse_run(
     with ExitStack() as stack:
         archive = stack.enter_context(load_archive(path))
         job = _Job.plan(path, archive, options)
+        _check_apart(path, out)
         folder.prepare(out, folder.EXPLAINED, overwrite=False)
         stack.enter_context(lock(out))
         folder.prepare(out, folder.EXPLAINED, overwrite=overwrite)
@@ -97,6 +101,8 @@ def fuse_run(
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         limits = ImageLimits(**asdict(job.config.image.limits))
         loader = Loader(pool, limits, _no_pixels) if options.heatmaps and not source.gone else None
+        if loader is None:
+            source = replace(source, gone="not needed")  # every record of the archive, whatever became of its image
         stream = Stream(archive, source, frozenset(archive.ids), _BATCH, loader, truth=False, limits=limits, pool=pool)
         events.total(len(archive))
         events.progress(len(done), 0)
@@ -123,6 +129,13 @@ def fuse_run(
     return summary, stop.signal
 
 
+def _check_apart(path: Path, out: Path) -> None:
+    """Refuse to write where the channels are read from."""
+    source, target = path.resolve(), out.resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise UsageError(f"--out {out}: lies in {path}, or that in it; give a folder of its own")
+
+
 @dataclass(frozen=True)
 class _Job:
     """The weights, and what the new run says of itself."""
@@ -140,7 +153,12 @@ class _Job:
         settings = {name: value for name, value in old.config.items() if name in RunConfig.model_fields}
         settings["method"] = settings["method"] | {"weights": options.weights, "transfer": options.transfer}
         settings["method"] |= {"scales": list(scales)}
-        config = RunConfig.model_validate(settings)
+        try:
+            config = RunConfig.model_validate(settings)
+        except ValidationError as error:
+            raise ArchiveError(
+                f"{path}: its configuration is not one that this version knows; explain again"
+            ) from error
         method, target = find_method("mmel"), Target(old.model, old.model_sha256, old.layers)
         described = method.describe(config.method.params, target)
         identity = {"fused": old.config_sha256} | config.identity() | described
@@ -170,21 +188,21 @@ def _go(
     outputs: tuple[ShardWriter, Painter | None, folder.FailureLog],
     control: tuple[Events, Stop],
 ) -> int:
-    """Fuse batch by batch; a record whose image is gone or changed is a failure when heatmaps are drawn."""
+    """Fuse batch by batch; a record whose image is gone or changed has no heatmap, which is a failure."""
     writer, painter, log = outputs
     events, stop = control
     count = 0
     for subjects, failures in stream.batches(done):
-        if subjects:
-            records = fuse_again([s.record for s in subjects], job.weights)
-            images = {s.sample.path: s.image for s in subjects if s.image is not None}
-            batch = Batch([s.sample for s in subjects], images)
-            drawn: list[Future[None]] = painter.start(records, batch) if painter else []
-            for future in drawn:
-                future.result()
-            for record in records:
-                writer.add(record)
-            count += len(records)
+        bare = [stream.archive[f.id] for f in failures if f.id in stream.archive and f.id not in done]
+        records = fuse_again([*(s.record for s in subjects), *bare], job.weights)
+        images = {s.sample.path: s.image for s in subjects if s.image is not None}
+        batch = Batch([s.sample for s in subjects], images)
+        drawn: list[Future[None]] = painter.start(records[: len(subjects)], batch) if painter else []
+        for future in drawn:
+            future.result()
+        for record in records:
+            writer.add(record)
+        count += len(records)
         log.add(failures)
         events.progress(len(subjects), len(failures))
         if stop.asked():
@@ -194,6 +212,8 @@ def _go(
 
 def fuse_again(records: list[Explanation], weights: HsrmWeights) -> list[Explanation]:
     """The same records with maps fused anew from their channels."""
+    if not records:
+        return []
 
     def stacked(arrays: list[np.ndarray]) -> torch.Tensor:
         return torch.from_numpy(np.stack(arrays))

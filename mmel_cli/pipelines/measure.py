@@ -28,7 +28,8 @@ from mmel_cli.pipelines.subjects import Subject
 from mmel_cli.types import Failure, Sample
 
 _T = TypeVar("_T")
-_SAME_SCORE = 0.02  # cosines of another device or dtype differ less, of another image more
+_SAME_SCORE = 0.02  # cosines of another device differ less; most other images, not all, differ more
+_SAME_HALF_SCORE = 0.06  # of a run in half precision
 _CURVES = ("insertion", "deletion")
 _PER_LAYER = ("flow", "loosened")
 _DISJOINT = 0.1  # masks that share more than this part of their union are of the same thing
@@ -62,7 +63,14 @@ class Measurer:
     engine: Engine | None = None  # the run's own method, for new maps
     rivals: Rivals | None = None
     partners: tuple[Partner, ...] = ()  # for mosaics
-    check_score: bool = True
+    check_score: float | None = _SAME_SCORE  # how far the cosine may be from that of the run; None: any
+
+    @staticmethod
+    def tolerance(dtype: str, *, one_head: bool) -> float | None:
+        """How far a cosine may be from that of a run in this dtype; the score of a modified tower cannot be checked."""
+        if one_head:
+            return None
+        return _SAME_SCORE if dtype == "float32" else _SAME_HALF_SCORE
 
     def with_partners(self, partners: tuple[Partner, ...]) -> "Measurer":
         """The same with images for mosaics."""
@@ -74,7 +82,7 @@ class Measurer:
         tables: dict[str, _Row] = {s.record.id: _Row(dict.fromkeys(sorted(self.wanted))) for s in subjects}
         sound = [s for s in subjects if np.isfinite(s.record.map).all() and np.isfinite(s.record.token_map).all()]
         if self.model is not None and sound:
-            failures = self._check_scores(sound, self.model) if self.check_score else []
+            failures = self._check_scores(sound, self.model, self.check_score) if self.check_score else []
             gone = {failure.id for failure in failures}
             subjects = [s for s in subjects if s.record.id not in gone]
             sound = [s for s in sound if s.record.id not in gone]
@@ -110,14 +118,14 @@ class Measurer:
                 parts.append(part)
         return parts
 
-    def _check_scores(self, subjects: list[Subject], model: Adapter) -> list[Failure]:
+    def _check_scores(self, subjects: list[Subject], model: Adapter, limit: float) -> list[Failure]:
         cosines = (self._images(subjects, model) * self._own(subjects, model)).sum(-1).tolist()
         return [
             Failure(
                 s.record.id, "image", f"cosine is {now:.3f} now, {s.record.score:.3f} when explained: another image"
             )
             for s, now in zip(subjects, cosines, strict=True)
-            if not abs(now - s.record.score) <= _SAME_SCORE
+            if not abs(now - s.record.score) <= limit
         ]
 
     def _localise(self, subjects: list[Subject], table: "dict[str, _Row]") -> None:
@@ -194,7 +202,7 @@ class Measurer:
             if choice.alone[number]:
                 continue
             inserted, deleted = protocols.eclip_images(_given(s.image).image, s.record)
-            pixels = torch.stack([model.preprocess(image, self.geometry).values for image in [*inserted, *deleted]])
+            pixels = torch.stack([model.preprocess(image, "native").values for image in [*inserted, *deleted]])
             pixels = pixels.to(model.spec.device)
             embeds = in_parts(partial(_embed_rows, model, pixels), len(pixels), self._batch, pixels.device)
             mine = slice(number, number + 1)
@@ -238,27 +246,27 @@ class Measurer:
 
     def _sensitivity(self, subjects: list[Subject], table: "dict[str, _Row]") -> None:
         engine, options = _given(self.engine), self._sanity_options
+        clean = _maps(engine, subjects)  # not the archive's: another dtype would count as a change
         worst: dict[str, float] = {}
         for number in range(options.samples):
             images = {s.sample.path: _noisy(s, number, options.radius) for s in subjects}
             for record in engine.explain(Batch([s.sample for s in subjects], images))[0]:
-                before = next(s.record.map for s in subjects if s.record.id == record.id)
-                worst[record.id] = max(worst.get(record.id, 0.0), sanity.relative_change(before, record.map))
+                change = sanity.relative_change(clean[record.id], record.map)
+                worst[record.id] = max(worst.get(record.id, 0.0), change)
         for name, value in worst.items():
             table[name].values["max-sensitivity"] = value
 
     def _randomise(self, subjects: list[Subject], table: "dict[str, _Row]") -> None:
         model, engine = _given(self.model), _given(self.engine)
-        batch = Batch([s.sample for s in subjects], {s.sample.path: _given(s.image) for s in subjects})
         found: dict[str, list[float]] = {s.record.id: [] for s in subjects}
-        maps = {s.record.id: s.record.map for s in subjects}
+        maps = _maps(engine, subjects)
         for depth in sanity.depths(model.spec.layers, self._sanity_options.depths):
             other = Engine.build(model.randomised(depth, seed=depth), engine.method, engine.params)
-            for record in other.explain(batch)[0]:
-                found[record.id].append(sanity.rank_correlation(maps[record.id], record.map))
-        for name, values in found.items():
-            table[name].curves["randomisation"] = values
-            table[name].values["randomisation"] = float(np.mean(values)) if values else None
+            for name, values in _maps(other, subjects).items():
+                found[name].append(sanity.rank_correlation(maps[name], values))
+        for name, points in found.items():
+            table[name].curves["randomisation"] = points
+            table[name].values["randomisation"] = float(np.mean(points)) if points else None
 
     @property
     def _sanity_options(self) -> SanityOptions:
@@ -298,6 +306,12 @@ class _Row:
     size: str | None = None
     curves: dict[str, list[float]] = field(default_factory=dict)
     layers: dict[str, list[float]] = field(default_factory=dict)
+
+
+def _maps(engine: Engine, subjects: list[Subject]) -> dict[str, np.ndarray]:
+    """The maps that a method gives now, by record id."""
+    batch = Batch([s.sample for s in subjects], {s.sample.path: _given(s.image) for s in subjects})
+    return {record.id: record.map for record in engine.explain(batch)[0]}
 
 
 def _given(value: _T | None) -> _T:

@@ -71,11 +71,11 @@ def begin(folder: Path, identity: dict[str, Any], content: dict[str, Any]) -> No
         UsageError: if it was of others.
     """
     path, digest = folder / EVAL, fingerprint(identity)
-    if path.exists():
+    if path.exists() and any(log.stat().st_size for log in (folder / SCORES).glob("*.jsonl")):
         before = yaml.safe_load(path.read_text("utf-8"))
         if not isinstance(before, dict) or before.get("identity_sha256") != digest:
             raise UsageError(
-                f"--out {folder}: holds an evaluation of other records, metrics or settings (see {EVAL}); give another "
+                f"--out {folder}: holds an evaluation of other records or settings (see {EVAL}); give another "
                 "folder, or --overwrite to start anew"
             )
     text = yaml.safe_dump({"identity_sha256": digest} | content, sort_keys=False, allow_unicode=True)

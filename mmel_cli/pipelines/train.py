@@ -19,7 +19,7 @@ from mmel_cli import __version__
 from mmel_cli.archive import Archive, fingerprint, load_archive, lock
 from mmel_cli.attribution import Target
 from mmel_cli.attribution.weights import HsrmWeights, save_weights, untrained
-from mmel_cli.config import RunConfig, TrainConfig
+from mmel_cli.config import RunConfig, TrainConfig, method_of
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation.faithfulness import FaithfulnessOptions, baseline_images
@@ -33,11 +33,14 @@ from mmel_cli.pipelines.fuse import check_channels
 from mmel_cli.pipelines.subjects import Input, Stream, Subject, find_input
 from mmel_cli.render.training import plot_training, plot_weights
 from mmel_cli.training import ExampleStore, Objective, Progress, Trainer, TrainOptions, split_of
+from mmel_cli.training.objectives import FINER
 from mmel_cli.types import Failure, RunInfo
 
 LOG, STATE, STATE_NOTES, EXPLAINED = "training.jsonl", "checkpoint.safetensors", "training.yaml", "run"
 CURVE, PICTURE = "curve", "weights"
-TRAINED = folder.Layout("training", STATE_NOTES, (LOG, STATE, STATE_NOTES, f"{CURVE}.*", f"{PICTURE}.*"))
+TRAINED = folder.Layout(
+    "training", STATE_NOTES, (LOG, STATE, STATE_NOTES, folder.FAILURES, f"{CURVE}.*", f"{PICTURE}.*"), (EXPLAINED,)
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Training:
     after: dict[str, float]  # the same with the best weights
     records: dict[str, int]  # of each side of the split
     images: dict[str, int]
-    unusable: int
+    unusable: int  # without a mask or boxes, where those are needed
+    failed: int  # named in failures.jsonl of the folder, or of the explained run in it
     complete: bool
     signal: int | None = None
 
@@ -87,13 +91,16 @@ def train_weights(
         folder.prepare(work, TRAINED, overwrite=False)
         stack.enter_context(lock(work))
         folder.prepare(work, TRAINED, overwrite=overwrite)
-        run = source if _is_archive(source) else _explain(source, work / EXPLAINED, config, events)
-        if isinstance(run, int):
-            return _nothing_yet(out, work, run)
+        run, failed = source, 0
+        if not _is_archive(source):
+            run = work / EXPLAINED
+            failed, stopped = _explain(source, run, config, events)
+            if stopped is not None:
+                return _nothing_yet(out, work, stopped)
         stack.enter_context(stop.watch())
         archive = stack.enter_context(load_archive(run))
         scales = check_channels(archive, run)
-        return _Job(run, archive, scales, config, out, work, events, stop).train(stack)
+        return _Job(run, archive, scales, config, out, work, events, stop).train(stack, failed)
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,7 @@ class _Sides:
     validation: ExampleStore
     images: dict[str, int]
     unusable: int
+    failed: int
 
     def counts(self) -> dict[str, int]:
         """Records a side."""
@@ -143,11 +151,13 @@ class _Job:
         """Whether the objective needs masks or boxes."""
         return self.options.objective != "faithfulness"
 
-    def train(self, stack: ExitStack) -> Training:
-        """Collect examples, run the epochs, write everything."""
+    def train(self, stack: ExitStack, failed: int) -> Training:
+        """Collect examples, run the epochs, write everything; `failed` pairs could not even be explained."""
         model = self._model() if self.uses_model else None
         device = torch.device(model.spec.device if model else "cpu")
-        sides = self._collect(stack, model)
+        sides = self._collect(stack, model, failed)
+        if self.stop.asked():
+            return _nothing_yet(self.out, self.work, self.stop.signal)
         start = untrained(len(self.info.layers), self.scales).to(device)
         torch.manual_seed(self.options.seed)
         trainer = Trainer(start, _objective(self.options, model), self.options)
@@ -161,13 +171,15 @@ class _Job:
         return self._finish(trainer, sides)
 
     def _model(self) -> Adapter:
+        if self.config.dtype == "float16":
+            raise UsageError("--dtype float16: gradients underflow in it; train in float32 or bfloat16")
         model = load_model(self.config.model or self.info.model, self.config.device, self.config.dtype)
         if model.spec.sha256 != self.info.model_sha256:
             was, now = self.info.model_sha256[:12], model.spec.sha256[:12]
             raise UsageError(f"{self.run}: was explained with other weights (SHA-256 {was}, now {now}); give --model")
         return model
 
-    def _collect(self, stack: ExitStack, model: Adapter | None) -> _Sides:
+    def _collect(self, stack: ExitStack, model: Adapter | None, failed: int) -> _Sides:
         """Every usable record, on its side of the split."""
         source = find_input(self.run, self.archive, self.config.data)
         if source.gone:
@@ -175,9 +187,10 @@ class _Job:
         train, validation = (stack.enter_context(ExampleStore(self.work)) for _ in range(2))
         images: dict[str, set[int]] = {"train": set(), "validation": set()}
         unusable = 0
+        log = stack.enter_context(folder.FailureLog(self.work))
         self.events.total(min(len(self.archive), self.config.limit or len(self.archive)))
         for subjects, failures in self._subjects(stack, source, model):
-            unusable += len(failures)
+            log.add(failures)
             texts = _texts(subjects, model)
             for number, subject in enumerate(subjects):
                 extra = self._extra(subject, texts[number] if texts is not None else None)
@@ -190,11 +203,14 @@ class _Job:
             self.events.progress(len(subjects), len(failures))
             if self.stop.asked():
                 break
-        sides = _Sides(train, validation, {side: len(held) for side, held in images.items()}, unusable)
+        sides = _Sides(
+            train, validation, {side: len(held) for side, held in images.items()}, unusable, failed + log.stages.total()
+        )
         if not (len(train) and len(validation)) and not self.stop.asked():
             need = "with a mask or boxes" if self.uses_truth else "that can be read"
             raise UsageError(f"{self.run}: {sides.counts()} records {need}; both sides of the split need some")
-        self.events.message(f"{len(train)} records to train on, {len(validation)} to validate, {unusable} unusable")
+        note = f"{unusable} without truth, {sides.failed} failed"
+        self.events.message(f"{len(train)} records to train on, {len(validation)} to validate, {note}")
         return sides
 
     def _subjects(
@@ -215,7 +231,8 @@ class _Job:
         if self.uses_truth:
             if subject.truth is None:
                 return None
-            extra["truth"] = to_grid(subject.truth, subject.record.box, self.info.grid)
+            finer = (self.info.grid[0] * FINER, self.info.grid[1] * FINER)
+            extra["truth"] = to_grid(subject.truth, subject.record.box, finer)
             if not extra["truth"].any():
                 return None
         if text is not None:
@@ -224,7 +241,7 @@ class _Job:
         return extra
 
     def _identity(self, sides: _Sides) -> str:
-        held = {"archive": self.info.config_sha256, "records": sides.counts(), "mmel": __version__}
+        held = {"train": sides.train.sha256(), "validation": sides.validation.sha256(), "mmel": __version__}
         return fingerprint(held | {"training": self.config.plain()["training"]})
 
     def _restore(self, trainer: Trainer, sides: _Sides) -> None:
@@ -262,6 +279,7 @@ class _Job:
         notes = {
             "mmel": __version__,
             "objective": self.options.objective,
+            "temperature": method_of(info.config).plain()["temperature"],
             "data": {"records": sides.counts(), "images": sides.images},
             "before": trainer.history[0].parts,
             "after": best.parts,
@@ -275,6 +293,7 @@ class _Job:
     def _finish(self, trainer: Trainer, sides: _Sides) -> Training:
         if not trainer.history:
             return _nothing_yet(self.out, self.work, self.stop.signal)
+        self._save(trainer, sides)  # an earlier call may have ended before it did, or the file may be gone
         plot_training([asdict(step) for step in trainer.history], self.work / CURVE)
         plot_weights(_tables(trainer.best), self.info.layers, self.work / PICTURE)
         return Training(
@@ -286,6 +305,7 @@ class _Job:
             records=sides.counts(),
             images=sides.images,
             unusable=sides.unusable,
+            failed=sides.failed,
             complete=trainer.finished,
             signal=self.stop.signal,
         )
@@ -295,16 +315,16 @@ def _is_archive(path: Path) -> bool:
     return path.is_file() or (path / folder.ARCHIVE).is_dir() or any(path.glob("part-*.h5"))
 
 
-def _explain(source: Path, out: Path, config: TrainConfig, events: Events) -> Path | int:
-    """Explain a dataset with the untrained defaults, for its channels; the signal if one came."""
+def _explain(source: Path, out: Path, config: TrainConfig, events: Events) -> tuple[int, int | None]:
+    """Explain a dataset with the untrained defaults, for its channels: how many failed, and the signal if one came."""
     events.message(f"Explaining {source} into {out}")
-    _, stopped = explain(source, out, RunConfig.model_validate(config.run_settings()), events=events)
-    return out if stopped is None else stopped
+    summary, stopped = explain(source, out, RunConfig.model_validate(config.run_settings()), events=events)
+    return summary.failed, stopped
 
 
 def _nothing_yet(out: Path, work: Path, stopped: int | None) -> Training:
     """Interrupted before the first epoch."""
-    return Training(str(out), str(work), 0, {}, {}, {}, {}, 0, complete=False, signal=stopped)
+    return Training(str(out), str(work), 0, {}, {}, {}, {}, 0, 0, complete=False, signal=stopped)
 
 
 def _objective(options: TrainOptions, model: Adapter | None) -> Objective:
@@ -344,7 +364,7 @@ def _tables(weights: HsrmWeights) -> dict[str, tuple[np.ndarray, Sequence[str]]]
         "mix": (torch.stack([weights.mix.sigmoid(), weights.negative.sigmoid()], 1), ["m flow", "n against"]),
         "scale": (weights.scale_blend(), scales),
         "relation": (weights.relation.sigmoid(), scales),
-        "gate": (weights.gate, ["1", "alignment", "lambda", "attention"]),
+        "gate": (weights.gate, ["1", "alignment", "lambda", "attention", *(f"V {scale}" for scale in weights.scales)]),
     }
     return {title: (values.cpu().numpy(), names) for title, (values, names) in groups.items()}
 

@@ -76,8 +76,8 @@ def plot_pairs(reference: np.ndarray, runs: dict[str, np.ndarray], names: tuple[
         low, high = (float(f([x.min(), y.min(), x.max(), y.max()])) for f in (min, max)) if len(x) else (0.0, 1.0)
         axes.plot([low, high], [low, high], color="0.6", linewidth=1)
         axes.scatter(x, y, s=9, alpha=0.45, linewidths=0)
-        axes.set(title=f"{metric}: {run} is higher on {(y > x).mean():.0%}" if len(x) else metric)
-        axes.set(xlabel=label, ylabel=run, aspect="equal")
+        axes.set(title=f"{metric}: {_plain(run)} is higher on {(y > x).mean():.0%}" if len(x) else metric)
+        axes.set(xlabel=_plain(label), ylabel=_plain(run), aspect="equal")
     return save_figure(figure, path)
 
 

@@ -82,10 +82,10 @@ class Trainer:
         """The mean of each part of the objective."""
         totals: dict[str, float] = {}
         for numbers in _batches(len(store), self.options.batch, None):
-            examples = store.read(numbers, device)
-            parts = self.objective.measure(fuse(examples.evidence, weights), examples)
-            for name, values in parts.items():
-                totals[name] = totals.get(name, 0.0) + float(values.double().sum())
+            for examples in store.read(numbers, device).split(self.options.microbatch):
+                parts = self.objective.measure(fuse(examples.evidence, weights), examples)
+                for name, values in parts.items():
+                    totals[name] = totals.get(name, 0.0) + float(values.double().sum())
         return {name: total / len(store) for name, total in totals.items()}
 
     def state(self) -> dict[str, Tensor]:
@@ -108,16 +108,20 @@ class Trainer:
             keys = [key for key in tensors if key.startswith(f"adam.{name}.")]
             if keys:
                 moments = {key.rsplit(".", 1)[1]: tensors[key].clone() for key in keys}
+                moments |= {key: moments[key].to(device) for key in moments if key != "step"}  # Adam counts on the CPU
                 self._optimiser.state[getattr(self.weights, name)] = moments
         self.history = list(history)
 
     def _step(self, examples: Examples) -> float:
-        parts = self.objective.measure(fuse(examples.evidence, self.weights), examples)
-        loss = self.objective.loss(parts, self.weights)
+        total = 0.0
         self._optimiser.zero_grad()
-        loss.backward()
+        for part in examples.split(self.options.microbatch):  # gradients add up: the graph of one part at a time
+            parts = self.objective.measure(fuse(part.evidence, self.weights), part)
+            loss = self.objective.loss(parts, self.weights) * (len(part) / len(examples))
+            loss.backward()
+            total += float(loss.detach())
         self._optimiser.step()
-        return float(loss.detach())
+        return total
 
     def _adam(self, weights: HsrmWeights) -> torch.optim.Adam:
         learned = {name: getattr(weights, name).detach().clone().requires_grad_() for name in self.options.learn}

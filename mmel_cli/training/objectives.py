@@ -1,6 +1,6 @@
 """What fused maps are trained for, METHOD 4: to lie where the caption's object is, or to find what the score needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,8 @@ from mmel_cli.attribution.weights import HsrmWeights, untrained
 Maps = Float[Tensor, "records height width"]
 Number = Float[Tensor, "records"]
 _EMPTY = 1e-6
+_PEAK_SHARPNESS, _PEAK_SHARE = 8.0, 0.5
+FINER = 2  # cells of the truth a patch side: maps are read between their cells
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,19 @@ class Examples:
     """B records: their evidence, and what the objectives need of them."""
 
     evidence: Evidence
-    truth: Maps | None = None  # the part of each cell inside the mask, 0..1
+    truth: Maps | None = None  # the part of each cell inside the mask, 0..1; FINER than the maps
     images: Float[Tensor, "records 3 rows columns"] | None = None  # the model's normalised input
     texts: Float[Tensor, "records width"] | None = None  # unit embeddings of the captions
+
+    def __len__(self) -> int:
+        return len(self.evidence.flow)
+
+    def split(self, size: int) -> Iterator["Examples"]:
+        """The same in parts of at most `size` records."""
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            extra = (None if held is None else held[rows] for held in (self.truth, self.images, self.texts))
+            yield Examples(self.evidence.rows(rows), *extra)
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class Objective:
     localization: float
     faithfulness: float
     regularisation: float
-    fractions: tuple[float, ...] = (0.05, 0.15, 0.3)
+    fractions: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7)
     softness: float = 0.1
     embed: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     fill: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
@@ -47,9 +59,11 @@ class Objective:
         found: dict[str, Number] = {}
         if self.localization:
             assert examples.truth is not None  # noqa: S101 - the pipeline stores what the objective needs
-            energy, likeness = energy_inside(maps, examples.truth), mask_cosine(maps, examples.truth)
-            found |= {"energy": energy, "cosine": likeness}
-            found["localization"] = -energy.clamp_min(_EMPTY).log() + 1 - likeness
+            large, truth = enlarged(maps, (examples.truth.shape[1], examples.truth.shape[2])), examples.truth
+            energy, likeness, peak = energy_inside(large, truth), mask_cosine(large, truth), peak_inside(large, truth)
+            found |= {"energy": energy, "cosine": likeness, "peak": peak}
+            surprise = energy.clamp_min(_EMPTY).log() + _PEAK_SHARE * peak.clamp_min(_EMPTY).log()
+            found["localization"] = 1 - likeness - surprise
         if self.faithfulness:
             assert examples.images is not None  # noqa: S101
             assert examples.texts is not None  # noqa: S101
@@ -80,6 +94,18 @@ def mask_cosine(maps: Maps, truth: Maps) -> Number:
     return cosine_similarity(maps.flatten(1), truth.flatten(1))
 
 
+def peak_inside(maps: Maps, truth: Maps) -> Number:
+    """A soft pointing game: the truth under a softmax of the map, 8 times its maximum apart."""
+    flat = maps.flatten(1)
+    scaled = flat / flat.amax(1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+    return ((_PEAK_SHARPNESS * scaled).softmax(1) * truth.flatten(1)).sum(1)
+
+
+def enlarged(maps: Maps, size: tuple[int, int]) -> Maps:
+    """Maps read bilinearly at `size` points, as metrics read them at pixels."""
+    return interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
 def soft_scores(
     maps: Maps, images: tuple[Tensor, Tensor], texts: Float[Tensor, "records width"], objective: Objective
 ) -> tuple[Number, Number]:
@@ -95,7 +121,7 @@ def soft_scores(
         objective: gives fractions, softness and the model.
     """
     whole, fill = images
-    large = interpolate(maps[:, None], whole.shape[2:], mode="bilinear", align_corners=False)
+    large = enlarged(maps, (whole.shape[2], whole.shape[3]))[:, None]
     spread = large.detach().flatten(1).std(1).clamp_min(torch.finfo(maps.dtype).tiny).view(-1, 1, 1, 1)
     variants = []
     for part in objective.fractions:

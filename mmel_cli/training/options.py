@@ -13,7 +13,8 @@ class TrainOptions:
     `objective`: localization (masks or boxes), faithfulness (no labels, through the model) or both, then with
     `faithfulness_weight`. `learn` names the parameters that move. `regularisation` pulls towards the untrained
     defaults. `validation` is the share of images that decide when to stop, after `patience` epochs without gain.
-    `fractions` of the input, `softness`, `baseline` and `blur` belong to faithfulness (METHOD 4).
+    `fractions` of the input, `softness`, `baseline` and `blur` belong to faithfulness (METHOD 4). `microbatch` records
+    are in memory with their graph at a time; it changes rounding only.
     """
 
     objective: Literal["localization", "faithfulness", "both"] = "localization"
@@ -22,11 +23,12 @@ class TrainOptions:
     epochs: int = 40
     learning_rate: float = 0.05
     batch: int = 64
+    microbatch: int = 16
     seed: int = 0
     patience: int = 6
     regularisation: float = 0.001
     validation: float = 0.2
-    fractions: tuple[float, ...] = (0.05, 0.15, 0.3)
+    fractions: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7)
     softness: float = 0.1
     baseline: Literal["blur", "mean", "black"] = "blur"
     blur: float = 0.1
@@ -34,11 +36,13 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.learn) - set(PARAMETERS)):
             raise ValueError(f"training.learn: no parameter {unknown[0]!r}; there are {', '.join(PARAMETERS)}")
-        if not self.learn or min(self.epochs, self.batch, self.patience) < 1:
-            raise ValueError("training.learn, epochs, batch and patience must not be empty or below 1")
+        if not self.learn or min(self.epochs, self.batch, self.microbatch, self.patience) < 1:
+            raise ValueError("training.learn, epochs, batch, microbatch and patience must not be empty or below 1")
         if not 0 < self.validation < 1 or self.learning_rate <= 0 or self.softness <= 0 or self.regularisation < 0:
             raise ValueError(
                 "training.validation must lie in 0..1, learning_rate and softness above 0, regularisation not below 0"
             )
+        if self.faithfulness_weight <= 0 or self.blur <= 0:
+            raise ValueError("training.faithfulness_weight and blur must be above 0")
         if not self.fractions or not all(0 < part < 1 for part in self.fractions):
             raise ValueError("training.fractions must be parts of the image, between 0 and 1")

@@ -1,5 +1,6 @@
 """Training examples as fixed-size records in one unnamed temporary file: memory does not grow with their number."""
 
+import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ class ExampleStore:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._count = 0
+        self._digest = hashlib.sha256()
 
     def __enter__(self) -> Self:
         return self
@@ -43,8 +45,14 @@ class ExampleStore:
         self._shapes = self._shapes or shapes
         if shapes != self._shapes:
             raise ValueError(f"{record.id}: arrays of other shapes than the first record's")
-        self._file.write(np.concatenate([array.ravel() for array in arrays.values()], dtype=np.float32).tobytes())
+        row = np.concatenate([array.ravel() for array in arrays.values()], dtype=np.float32).tobytes()
+        self._file.write(row)
+        self._digest.update(record.id.encode() + row)
         self._count += 1
+
+    def sha256(self) -> str:
+        """Of everything that was added, in its order."""
+        return self._digest.hexdigest()
 
     def read(self, numbers: Sequence[int], device: torch.device) -> Examples:
         """The examples of these numbers (from 0), in their order."""

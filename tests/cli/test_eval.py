@@ -219,3 +219,76 @@ def test_help_lists_every_metric(mmel):
     flat = " ".join(out.split())
     for metric in METRICS.values():
         assert f"{metric.name} (" in flat
+
+
+def test_a_folder_of_another_command_is_never_taken(scored, mmel):
+    before = (scored / "mmel/failures.jsonl").read_bytes()
+    code, _, err = mmel("eval", scored / "mmel", "--out", scored / "mmel", "--overwrite", "--metrics", "sparseness")
+    assert code == 2
+    assert "holds no mmel evaluation" in err
+    assert (scored / "mmel/failures.jsonl").read_bytes() == before
+
+
+def test_more_metrics_go_into_the_same_folder(scored, tmp_path, mmel):
+    command = ["eval", scored / "mmel", "--out", tmp_path / "out", *QUICK]
+    assert mmel(*command, "--metrics", "sparseness")[0] == 0
+    code, _, err = mmel(*command, "--metrics", "sparseness,pixel-ap")
+    assert code == 0, err
+    assert set(json.loads((tmp_path / "out/metrics.json").read_text())["metrics"]) == {"sparseness", "pixel-ap"}
+
+
+def test_maps_made_anew_are_scored_anew(scored, tiny, tmp_path, mmel):
+    """The same command after `explain --overwrite` on other images of the same names never gives the old numbers."""
+    shutil.copytree(scored / "in", tmp_path / "in")
+    run = ["explain", tmp_path / "in", "--out", tmp_path / "run", "--model", tiny, "--set", "heatmaps=false"]
+    look = ["eval", tmp_path / "run", "--metrics", "sparseness", "--json", *QUICK]
+    assert mmel(*run)[0] == 0
+    first = json.loads(mmel(*look)[1])["metrics"]["sparseness"]["runs"]["run"]["mean"]
+    for path in (tmp_path / "in/images").iterdir():
+        Image.fromarray(np.asarray(Image.open(path).convert("RGB"))[::-1]).save(path)
+    assert mmel(*run, "--overwrite")[0] == 0
+    assert json.loads(mmel(*look)[1])["metrics"]["sparseness"]["runs"]["run"]["mean"] != first
+
+
+def test_records_of_two_datasets_with_the_same_names_are_not_compared(scored, tiny, tmp_path, mmel):
+    shutil.copytree(scored / "in", tmp_path / "in")
+    rows = [json.loads(line) for line in (tmp_path / "in/metadata.jsonl").read_text().splitlines()]
+    rows[0]["text"] = "something else"
+    (tmp_path / "in/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mmel("explain", tmp_path / "in", "--out", tmp_path / "run", "--model", tiny, "--set", "heatmaps=false")
+    code, out, err = mmel("eval", scored / "mmel", tmp_path / "run", "--out", tmp_path / "out", "--metrics",
+                          "sparseness", "--json", *QUICK)  # fmt: skip
+    assert code == 0
+    assert "1 records have another caption" in err
+    assert json.loads(out)["records"] == len(rows) - 1
+
+
+def test_new_maps_are_refused_when_the_weights_file_changed(scored, tiny, tmp_path, mmel):
+    from mmel_cli import load_archive as load
+    from mmel_cli.attribution import Target
+    from mmel_cli.attribution.weights import save_weights, untrained
+
+    with load(scored / "mmel") as archive:
+        info = archive.info
+    file = tmp_path / "w.safetensors"
+    weights = untrained(len(info.layers), (1, 2, 4))
+    save_weights(file, weights, Target(str(tiny), info.model_sha256, info.layers))
+    run = ["explain", scored / "in", "--out", tmp_path / "run", "--model", tiny, "--weights", file, "--limit", 4]
+    assert mmel(*run, "--set", "heatmaps=false")[0] == 0
+    weights.layer[0] += 1
+    save_weights(file, weights, Target(str(tiny), info.model_sha256, info.layers))
+    code, out, err = mmel("eval", tmp_path / "run", "--metrics", "max-sensitivity,sparseness", "--json", *QUICK)
+    assert code == 3
+    assert "weights_sha256 changed" in err
+    assert json.loads(out)["metrics"]["max-sensitivity"]["runs"] == {}
+
+
+def test_a_truncated_model_is_refused_and_the_rest_scored(scored, tiny, tmp_path, mmel):
+    shutil.copytree(tiny, tmp_path / "model")
+    weights = tmp_path / "model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    command = ["eval", scored / "mmel", "--out", tmp_path / "out", "--model", tmp_path / "model", "--json", *QUICK]
+    code, out, err = mmel(*command, "--metrics", "insertion,sparseness")
+    assert code == 3, err
+    assert "cannot be loaded" in err
+    assert "sparseness" in json.loads(out)["metrics"]

@@ -140,7 +140,8 @@ def test_both_objectives_at_once(scenes, tmp_path, mmel):
     command = ["train-weights", scenes / "run", "--out", tmp_path / "w.safetensors", "--objective", "both", "--json"]
     code, text, err = mmel(*command, *FEW)
     assert code == 0, err
-    assert set(json.loads(text)["after"]) == {"energy", "cosine", "localization", "kept", "removed", "faithfulness"}
+    parts = {"energy", "cosine", "peak", "localization", "kept", "removed", "faithfulness"}
+    assert set(json.loads(text)["after"]) == parts
 
 
 def test_a_stopped_training_keeps_the_best_and_goes_on_to_the_same_weights(scenes, tmp_path, mmel):
@@ -181,3 +182,94 @@ def test_usage_errors(scenes, tmp_path, mmel, arguments, says):
     code, _, err = mmel("train-weights", *(a.format(run=scenes / "run", out=tmp_path) for a in arguments))
     assert code == 2
     assert says in err.splitlines()[-1]
+
+
+def test_weights_that_got_lost_are_written_again_by_the_same_command(scenes, tmp_path, mmel):
+    out = tmp_path / "w.safetensors"
+    command = ["train-weights", scenes / "run", "--out", out, *FEW]
+    assert mmel(*command)[0] == 0
+    first = out.read_bytes()
+    out.unlink()
+    assert mmel(*command)[0] == 0
+    assert out.read_bytes() == first
+
+
+def test_other_masks_are_another_training(scenes, tmp_path, mmel):
+    """The same archive with other truth, as in a label-shuffled control, does not go on with the real one's weights."""
+    shutil.copytree(scenes / "in", tmp_path / "in")
+    command = ["train-weights", scenes / "run", "--out", tmp_path / "w.safetensors", *FEW]
+    assert mmel(*command)[0] == 0
+    masks = sorted((tmp_path / "in/masks").iterdir())
+    assert masks
+    for mask in masks:
+        Image.fromarray(np.asarray(Image.open(mask))[::-1]).save(mask)
+    code, _, err = mmel(*command, "--data", tmp_path / "in")
+    assert code == 2
+    assert "other records" in err
+
+
+def test_pairs_that_fail_are_named_and_the_exit_code_says_so(scenes, tmp_path, mmel, tiny):
+    shutil.copytree(scenes / "in", tmp_path / "in")
+    broken = sorted((tmp_path / "in/images").iterdir())[0]
+    broken.write_bytes(b"")
+    command = ["train-weights", tmp_path / "in", "--out", tmp_path / "w.safetensors", "--model", tiny, *FEW]
+    code, out, err = mmel(*command, "--json")
+    assert code == 3, err
+    assert json.loads(out)["failed"] > 0
+    named = (tmp_path / "w.training/run/failures.jsonl").read_text()
+    assert broken.name in named
+    code, out, _ = mmel("train-weights", scenes / "run", "--data", tmp_path / "in", "--out", tmp_path / "v.safetensors",
+                        "--objective", "faithfulness", "--json", *FEW)  # fmt: skip
+    assert code == 3
+    assert broken.name in (tmp_path / "v.training/failures.jsonl").read_text()
+
+
+def test_fuse_never_writes_where_it_reads(scenes, weights, mmel):
+    for out in (scenes / "run", scenes / "run/again", scenes):
+        code, _, err = mmel("fuse", scenes / "run", "--weights", weights, "--out", out, "--overwrite")
+        assert code == 2
+        assert "a folder of its own" in err
+    assert mmel("verify", scenes / "run")[0] == 0
+
+
+def test_fuse_keeps_records_whose_image_is_gone(scenes, weights, tmp_path, mmel):
+    shutil.copytree(scenes / "in", tmp_path / "in")
+    gone = sorted((tmp_path / "in/images").iterdir())[0]
+    gone.unlink()
+    command = ["fuse", scenes / "run", "--weights", weights, "--data", tmp_path / "in"]
+    assert mmel(*command, "--out", tmp_path / "bare", "--no-heatmaps")[0] == 0
+    code, out, _ = mmel(*command, "--out", tmp_path / "drawn", "--json")
+    assert code == 3
+    with load_archive(scenes / "run") as before, load_archive(tmp_path / "drawn") as drawn:
+        assert sorted(drawn.ids) == sorted(before.ids)
+        without = json.loads(out)["failed"]
+        assert len(list((tmp_path / "drawn/heatmaps").rglob("*.png"))) == len(before) - without < len(before)
+    with load_archive(tmp_path / "bare") as bare:
+        assert len(bare) == len(drawn)
+
+
+def test_weights_of_another_temperature_are_refused(scenes, weights, tiny, tmp_path, mmel):
+    command = ["explain", scenes / "in", "--model", tiny, "--weights", weights, "--out", tmp_path / "o"]
+    code, _, err = mmel(*command, "--set", "method.temperature=0.5")
+    assert code == 2
+    assert "temperature" in err
+
+
+def test_shifts_keep_a_finer_grid_that_cannot_be_fused_again(scenes, weights, tiny, tmp_path, mmel):
+    command = ["explain", scenes / "in", "--model", tiny, "--weights", weights, "--limit", 6, "--device", "cpu"]
+    assert mmel(*command, "--out", tmp_path / "five", "--set", "method.shifts=5", "--set", "method.zooms=[0.8]")[0] == 0
+    assert mmel(*command, "--out", tmp_path / "one", "--set", "heatmaps=false")[0] == 0
+    assert mmel("verify", tmp_path / "five")[0] == 0
+    with load_archive(tmp_path / "five") as five, load_archive(tmp_path / "one") as one:
+        assert five.info.grid == tuple(2 * side for side in one.info.grid)
+        for fine, plain in zip(five, one, strict=True):
+            assert fine.map.shape == five.info.grid
+            assert fine.layers["flow"].shape == (len(five.info.layers), *five.info.grid)
+            assert fine.score == pytest.approx(plain.score, rel=1e-5)
+    code, _, err = mmel("fuse", tmp_path / "five", "--weights", weights, "--out", tmp_path / "never")
+    assert code == 1
+    assert "without shifts" in err
+    code, out, err = mmel("eval", tmp_path / "one", tmp_path / "five", "--metrics", "aid,pixel-ap,max-sensitivity",
+                          "--json", "--set", "comparison.resamples=99", "--set", "sanity.samples=1")  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)["metrics"]["pixel-ap"]["runs"]["five"]["records"] > 0

@@ -52,6 +52,26 @@ def share(pooled, features, temperature):
     return out.reshape(pooled.shape)
 
 
+def region_features(hidden, height, width, scale):
+    """(regions, D): mean-centred outputs of one layer, pooled."""
+    centred = hidden - hidden.mean(0)
+    return np.stack([pool(centred[:, d].reshape(height, width), scale).ravel() for d in range(centred.shape[1])], 1)
+
+
+def consensus(flow, hidden, scales, temperature):
+    """V_r of each scale: flow shared among regions, summed over layers, over its largest magnitude."""
+    _, height, width = flow.shape
+    found = []
+    for scale in scales:
+        total = 0
+        for layer in range(len(flow)):
+            features = region_features(hidden[layer], height, width, scale)
+            total = total + share(pool(flow[layer], scale), features, temperature)
+        total = upsample(total, height, width)
+        found.append(total / np.abs(total).max())
+    return found
+
+
 def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
@@ -64,29 +84,28 @@ def fuse(loosened, flow, hidden, alignment, attention, looseness, weights, tempe
     """METHOD 3 for one pair.
 
     loosened, flow, alignment, attention, looseness (L, h, w); hidden (L, h * w, D); weights: a dict of numpy arrays
-    mix, negative (L,), scale, relation (L, R), gate (L, 4), layer (L,) and the tuple scales.
+    mix, negative (L,), scale, relation (L, R), gate (L, 4 + R), layer (L,) and the tuple scales.
     """
     count, height, width = loosened.shape
     total = np.zeros((height, width))
     omega = softmax(weights["layer"]) * count
+    agreed = consensus(flow, hidden, weights["scales"], temperature)
     for layer in range(count):
         m, n = sigmoid(weights["mix"][layer]), sigmoid(weights["negative"][layer])
         g, c = loosened[layer], flow[layer]
         mixed = (1 - m) * (np.maximum(g, 0) + n * np.minimum(g, 0)) + m * (np.maximum(c, 0) + n * np.minimum(c, 0))
         blend = softmax(weights["scale"][layer])
-        centred = hidden[layer] - hidden[layer].mean(0)
         hierarchy = np.zeros((height, width))
         for r, scale in enumerate(weights["scales"]):
             pooled = pool(mixed, scale)
-            features = np.stack(
-                [pool(centred[:, d].reshape(height, width), scale).ravel() for d in range(centred.shape[1])], 1
-            )
+            features = region_features(hidden[layer], height, width, scale)
             relation = sigmoid(weights["relation"][layer][r])
             regions = (1 - relation) * pooled + relation * share(pooled, features, temperature)
             hierarchy += blend[r] * upsample(regions, height, width)
         aligned = (alignment[layer] - alignment[layer].min()) / (alignment[layer].max() - alignment[layer].min())
         for y in range(height):
             for x in range(width):
-                inputs = np.array([1, aligned[y, x], looseness[layer, y, x], attention[layer, y, x]])
+                own = [1, aligned[y, x], looseness[layer, y, x], attention[layer, y, x]]
+                inputs = np.array(own + [common[y, x] for common in agreed])
                 total[y, x] += omega[layer] * sigmoid(float(weights["gate"][layer] @ inputs)) * hierarchy[y, x]
     return total
