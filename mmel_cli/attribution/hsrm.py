@@ -132,13 +132,13 @@ def fuse(evidence: Evidence, weights: HsrmWeights) -> Float[Tensor, "pairs heigh
 
 
 def gate(evidence: Evidence, weights: HsrmWeights) -> PatchMaps:
-    """Step 5: u_l[i] = sigmoid(c_l . (1, A_l[i] min-max, lambda_l[i], mean_h a_l[0, i], V_r[i] of each scale))."""
+    """Step 5: u_l[i] = sigmoid(c_l . (1, A_l[i] min-max, lambda_l[i], mean_h a_l[0, i]) + sum_r d_lr V_r[i])."""
     flat = evidence.alignment.flatten(2)
     aligned = ops.minmax(flat, torch.ones_like(flat, dtype=torch.bool)).view_as(evidence.alignment)
     inputs = torch.stack([torch.ones_like(aligned), aligned, evidence.looseness, evidence.attention], -1)
-    own, common = weights.gate.split([inputs.shape[-1], len(weights.scales)], -1)
-    opened = torch.einsum("plhwk,lk->plhw", inputs, own)
-    return (opened + torch.einsum("prhw,lr->plhw", consensus(evidence, weights.scales), common)).sigmoid()
+    own = torch.einsum("plhwk,lk->plhw", inputs, weights.gate)
+    common = torch.einsum("prhw,lr->plhw", consensus(evidence, weights.scales), weights.consensus)
+    return (own + common).sigmoid()
 
 
 def consensus(evidence: Evidence, scales: tuple[int, ...]) -> Float[Tensor, "pairs scales height width"]:

@@ -23,7 +23,7 @@ DEFAULT_BLEND = (0.8, 0.15, 0.05)  # towards the finest scale
 DEFAULT_GATE = (-4.0, 0.0, 4.0, 0.0)  # opens where the key looks like the query (lambda)
 DEFAULT_CONSENSUS = (3.0, 0.0, 0.0)  # and where all layers find evidence among look-alike patches
 METHOD_VERSION = "1"  # of METHOD 3's equations: other ones need other weights
-PARAMETERS = ("mix", "negative", "scale", "relation", "gate", "layer")
+PARAMETERS = ("mix", "negative", "scale", "relation", "gate", "consensus", "layer")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class HsrmWeights:
     negative: Float[Tensor, "layers"]  # n = sigmoid
     scale: Float[Tensor, "layers scales"]  # b = softmax over scales
     relation: Float[Tensor, "layers scales"]  # g = sigmoid
-    gate: Float[Tensor, "layers 4+scales"]  # c, as it is
+    gate: Float[Tensor, "layers 4"]  # c, as it is
+    consensus: Float[Tensor, "layers scales"]  # d, as it is
     layer: Float[Tensor, "layers"]  # omega = softmax times L
 
     def channel_mix(self) -> Float[Tensor, "layers 4"]:
@@ -64,7 +65,7 @@ class HsrmWeights:
 
 
 def untrained(layers: int, scales: tuple[int, ...]) -> HsrmWeights:
-    """METHOD 3's defaults: equal layers, b towards the finest scale, a gate led by lambda and the finest consensus."""
+    """METHOD 3's defaults: equal layers, b towards the finest scale, gate by lambda and the finest consensus."""
     last = len(DEFAULT_BLEND) - 1
     blend = [DEFAULT_BLEND[min(r, last)] for r in range(len(scales))]
     consensus = [DEFAULT_CONSENSUS[min(r, last)] for r in range(len(scales))]
@@ -74,7 +75,8 @@ def untrained(layers: int, scales: tuple[int, ...]) -> HsrmWeights:
         negative=torch.full((layers,), _logit(DEFAULT_NEGATIVE)),
         scale=torch.tensor(blend).log().expand(layers, -1).clone(),
         relation=torch.full((layers, len(scales)), _logit(DEFAULT_RELATION)),
-        gate=torch.tensor([*DEFAULT_GATE, *consensus]).expand(layers, -1).clone(),
+        gate=torch.tensor(DEFAULT_GATE).expand(layers, -1).clone(),
+        consensus=torch.tensor(consensus).expand(layers, -1).clone(),
         layer=torch.zeros(layers),
     )
 

@@ -364,7 +364,8 @@ def _tables(weights: HsrmWeights) -> dict[str, tuple[np.ndarray, Sequence[str]]]
         "mix": (torch.stack([weights.mix.sigmoid(), weights.negative.sigmoid()], 1), ["m flow", "n against"]),
         "scale": (weights.scale_blend(), scales),
         "relation": (weights.relation.sigmoid(), scales),
-        "gate": (weights.gate, ["1", "alignment", "lambda", "attention", *(f"V {scale}" for scale in weights.scales)]),
+        "gate": (weights.gate, ["1", "alignment", "lambda", "attention"]),
+        "consensus": (weights.consensus, scales),
     }
     return {title: (values.cpu().numpy(), names) for title, (values, names) in groups.items()}
 

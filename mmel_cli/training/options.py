@@ -29,7 +29,7 @@ class TrainOptions:
     regularisation: float = 0.001
     validation: float = 0.2
     fractions: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7)
-    softness: float = 0.1
+    softness: float = 0.05
     baseline: Literal["blur", "mean", "black"] = "blur"
     blur: float = 0.1
 

@@ -84,7 +84,7 @@ def fuse(loosened, flow, hidden, alignment, attention, looseness, weights, tempe
     """METHOD 3 for one pair.
 
     loosened, flow, alignment, attention, looseness (L, h, w); hidden (L, h * w, D); weights: a dict of numpy arrays
-    mix, negative (L,), scale, relation (L, R), gate (L, 4 + R), layer (L,) and the tuple scales.
+    mix, negative (L,), scale, relation (L, R), gate (L, 4), consensus (L, R), layer (L,) and the tuple scales.
     """
     count, height, width = loosened.shape
     total = np.zeros((height, width))
@@ -105,7 +105,9 @@ def fuse(loosened, flow, hidden, alignment, attention, looseness, weights, tempe
         aligned = (alignment[layer] - alignment[layer].min()) / (alignment[layer].max() - alignment[layer].min())
         for y in range(height):
             for x in range(width):
-                own = [1, aligned[y, x], looseness[layer, y, x], attention[layer, y, x]]
-                inputs = np.array(own + [common[y, x] for common in agreed])
-                total[y, x] += omega[layer] * sigmoid(float(weights["gate"][layer] @ inputs)) * hierarchy[y, x]
+                inputs = np.array([1, aligned[y, x], looseness[layer, y, x], attention[layer, y, x]])
+                opened = weights["gate"][layer] @ inputs
+                for r in range(len(agreed)):
+                    opened += weights["consensus"][layer][r] * agreed[r][y, x]
+                total[y, x] += omega[layer] * sigmoid(float(opened)) * hierarchy[y, x]
     return total
