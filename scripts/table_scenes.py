@@ -1,7 +1,9 @@
 """The table of README: every method on test scenes of the builtin model, scored by `mmel eval`.
 
-    python scripts/table_scenes.py --out runs/table --scenes 300                             (localisation, sanity)
-    python scripts/table_scenes.py --out runs/table --scenes 300 --metrics all --limit 500   (over an hour on two cores)
+    python scripts/table_scenes.py --out runs/table                             (localisation, sanity: minutes)
+    python scripts/table_scenes.py --out runs/table --metrics all --limit 500   (about an hour on two cores)
+    python scripts/table_scenes.py --out runs/table --metrics localisation,insertion-deletion --limit 200 \
+        --runs grad-eclip-last,flow,gae,rise,mmel --weights runs/weights        (RISE alone: half an hour)
 
 Scenes of the test split with 2-4 objects; their captions of an object and of attributes. The explained runs are kept in
 --out and used again, and the evaluation goes on where it stopped. Prints Markdown: mean and 95 % interval.
@@ -9,6 +11,8 @@ Scenes of the test split with 2-4 objects; their captions of an object and of at
 
 import argparse
 import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +27,27 @@ RUNS = {
     "grad-eclip-last": ["method.name=grad-eclip", "method.layers=last"],
     "grad-eclip-all": ["method.name=grad-eclip", "method.layers=all"],
     "flow": ["method.name=flow"],
-    "mmel": ["method.name=mmel"],
+    "gae": ["method.name=gae"],
+    "mmel-untrained": ["method.weights=untrained"],
+    "mmel": ["method.weights=auto"],
+}
+EXTRA = {
+    "rise": ["method.name=rise"],
+    "mmel-localization": ["method.weights={weights}/localization.safetensors"],
+    "mmel-faithfulness": ["method.weights={weights}/faithfulness.safetensors"],
+    "mmel-shifts-5": ["method.weights=auto", "method.shifts=5"],
+    "mmel-zooms-2": ["method.weights=auto", "method.zooms=[0.8,1.25]"],
 }
 REFERENCE = "grad-eclip-last"
-COMMON = ["heatmaps=false", "archive.channels=layers", "batch_size=32"]
+COMMON = ["heatmaps=false", "batch_size=32"]
 KINDS = ("object", "attributes")
 
 
-def write_subset(folder: Path, seed: int, scenes: int) -> None:
-    """An imagefolder of `scenes` images with 2-4 objects, and their captions of KINDS."""
+def write_subset(folder: Path, seed: int, scenes: int, split: str = "test") -> None:
+    """An imagefolder of `scenes` images of a split with 2-4 objects, and their captions of KINDS."""
     if (folder / "metadata.jsonl").exists():
         return
-    write_scenes(folder, scenes * 2, seed)
+    write_scenes(folder, scenes * 2, seed, split=split)
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
     rows = [row for row in rows if row["objects"] >= 2 and row["kind"] in KINDS]
     images = list(dict.fromkeys(row["file_name"] for row in rows))[:scenes]
@@ -61,22 +74,30 @@ def main() -> None:
     parser.add_argument("--metrics", default="localisation,sanity")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--model", default="builtin")
+    parser.add_argument("--runs", default=",".join(RUNS), help=f"also {', '.join(EXTRA)}")
+    parser.add_argument("--weights", type=Path, help="OUT of train_shipped.py, for mmel-localization, -faithfulness")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     write_subset(args.out / "scenes", args.seed, args.scenes)
-    for name, settings in RUNS.items():
-        explain(args.out / "scenes", args.out / name, load_config(None, [f"model={args.model}", *COMMON, *settings]))
-    runs = [args.out / name for name in (REFERENCE, *(name for name in RUNS if name != REFERENCE))]
+    names = args.runs.split(",")
+    for name in names:
+        settings = [setting.format(weights=args.weights) for setting in (RUNS | EXTRA)[name]]
+        started = time.monotonic()
+        config = load_config(None, [f"model={args.model}", *COMMON, *settings])
+        found, _ = explain(args.out / "scenes", args.out / name, config)
+        if not found.resumed:
+            print(f"{name}: {found.done / (time.monotonic() - started):.1f} records a second", file=sys.stderr)
+    runs = [args.out / name for name in (REFERENCE, *(name for name in names if name != REFERENCE))]
     config = load_eval_config(None, [], {"metrics": args.metrics, "limit": args.limit})
-    folder = args.out / f"eval-{args.metrics.replace(',', '-')}-{args.limit or 'all'}"
+    folder = args.out / f"eval-{args.limit or 'all'}"
     report = evaluate(runs, config, folder).report
     print(
         f"{report['records']} records of {report['images']} images; bold: differs from {REFERENCE} (p < 0.05, Holm)\n"
     )
-    print("| metric | " + " | ".join(RUNS) + " |\n|" + " --- |" * (len(RUNS) + 1))
+    print("| metric | " + " | ".join(names) + " |\n|" + " --- |" * (len(names) + 1))
     for name, metric in report["metrics"].items():
         arrow = "↑" if metric["better"] == "up" else "↓"
-        print(f"| {name} {arrow} | " + " | ".join(cell(report, name, run) for run in RUNS) + " |")
+        print(f"| {name} {arrow} | " + " | ".join(cell(report, name, run) for run in names) + " |")
 
 
 if __name__ == "__main__":

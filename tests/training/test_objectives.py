@@ -9,7 +9,7 @@ import torch
 from mmel_cli.attribution import hsrm
 from mmel_cli.attribution.weights import PARAMETERS, untrained
 from mmel_cli.training import Examples, ExampleStore, Objective, Trainer, TrainOptions, split_of
-from mmel_cli.training.objectives import distance, energy_inside, mask_cosine, soft_scores
+from mmel_cli.training.objectives import distance, energy_inside, mask_cosine, peak_inside, soft_scores
 from mmel_cli.types import Explanation
 
 LAYERS, GRID, SCALES = 3, (4, 4), (1, 2)
@@ -178,3 +178,49 @@ def test_the_split_is_by_image_and_keeps_its_share():
 def test_options_are_checked(setting, says):
     with pytest.raises(ValueError, match=says):
         TrainOptions(**setting)
+
+
+def test_the_peak_is_a_soft_pointing_game():
+    truth = torch.zeros(1, 4, 4)
+    truth[0, 1, 2] = 1
+    inside, outside = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)
+    inside[0, 1, 2], outside[0, 3, 3] = 5.0, 5.0
+    weights = np.exp([8.0, *[0.0] * 15])
+    assert peak_inside(inside, truth).item() == pytest.approx(weights[0] / weights.sum(), rel=1e-5)
+    assert peak_inside(outside, truth).item() == pytest.approx(weights[1] / weights.sum(), rel=1e-5)
+    torch.testing.assert_close(peak_inside(3 * inside, truth), peak_inside(inside, truth))
+
+
+def test_maps_are_compared_with_the_finer_truth_as_metrics_read_them():
+    """The store's truth has twice the cells: the loss is that of the bilinearly enlarged map."""
+    maps, truth = torch.rand(2, *GRID), torch.rand(2, 8, 8)
+    parts = Objective(1, 0, 0).measure(maps, Examples(None, truth))
+    large = torch.nn.functional.interpolate(maps[:, None], (8, 8), mode="bilinear")[:, 0]
+    torch.testing.assert_close(parts["energy"], energy_inside(large, truth))
+    expected = 1 - parts["cosine"] - parts["energy"].log() - 0.5 * parts["peak"].log()
+    torch.testing.assert_close(parts["localization"], expected)
+
+
+def test_the_soft_threshold_goes_by_rank():
+    """Half its way where `softness` of the pixels lie: a strongly skewed map is cut as softly as its own ranks."""
+    ranks_only = torch.linspace(0, 1, 64).view(1, 8, 8)
+    kept = {}
+    for name, maps in (("ranks", ranks_only), ("skewed", (8 * ranks_only).exp())):
+        objective = Objective(0, 1, 0, fractions=(0.5,), softness=0.1, embed=lambda v: v[:, 0].mean((1, 2))[:, None])
+        images = torch.ones(1, 3, 8, 8)
+        kept[name] = soft_scores(maps, (images, torch.zeros_like(images)), torch.ones(1, 1), objective)[0].item()
+    assert kept["ranks"] == pytest.approx(0.5, abs=0.02)
+    assert kept["skewed"] == pytest.approx(kept["ranks"], abs=0.08)  # 0.66 with a width in standard deviations
+
+
+def test_microbatches_give_the_gradient_of_the_whole_batch(tmp_path):
+    store = filled(tmp_path, 12)
+    moved = []
+    for size in (12, 5):
+        settings = TrainOptions(batch=12, microbatch=size, epochs=1)
+        trainer = Trainer(untrained(LAYERS, SCALES), Objective(1, 0, 0.001), settings)
+        for _ in range(2):
+            list(trainer.epoch(store, store, torch.device("cpu")))
+        moved.append(trainer.weights)
+    for one, other in zip(moved[0].tensors(), moved[1].tensors(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
