@@ -22,8 +22,8 @@ from mmel_cli.pipelines.train import train_weights
 
 OBJECTIVES: dict[str, list[str]] = {
     "localization": [],
-    "faithfulness": ["limit=1000", "training.batch=32", "training.epochs=8", "training.patience=2"],
-    "both": ["limit=1000", "training.batch=32", "training.epochs=8", "training.patience=2"],
+    "faithfulness": ["limit=1000", "training.batch=32", "training.epochs=6", "training.patience=2"],
+    "both": ["limit=1000", "training.batch=32", "training.epochs=6", "training.patience=2"],
 }
 SCENES, SEED = 1000, 5
 

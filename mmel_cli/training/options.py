@@ -21,7 +21,7 @@ class TrainOptions:
     faithfulness_weight: float = 4.0
     learn: tuple[str, ...] = PARAMETERS
     epochs: int = 40
-    learning_rate: float = 0.05
+    learning_rate: float = 0.02
     batch: int = 64
     microbatch: int = 16
     seed: int = 0

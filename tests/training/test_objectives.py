@@ -210,7 +210,7 @@ def test_the_soft_threshold_goes_by_rank():
         images = torch.ones(1, 3, 8, 8)
         kept[name] = soft_scores(maps, (images, torch.zeros_like(images)), torch.ones(1, 1), objective)[0].item()
     assert kept["ranks"] == pytest.approx(0.5, abs=0.02)
-    assert kept["skewed"] == pytest.approx(kept["ranks"], abs=0.08)  # 0.66 with a width in standard deviations
+    assert kept["skewed"] == pytest.approx(kept["ranks"], abs=0.08)  # 0.62 and more with a width in standard deviations
 
 
 def test_microbatches_give_the_gradient_of_the_whole_batch(tmp_path):
