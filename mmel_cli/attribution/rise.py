@@ -1,6 +1,7 @@
 """RISE (Petsiuk, Das and Saenko, BMVC 2018, arXiv 1806.07421): the mean of random masks weighted by the score.
 
-It only looks at scores: `masks` forwards of the image tower an image, where the other methods take one and a half.
+It only looks at scores: `masks` forwards of the image tower an image and as many of the text tower a pair, where the
+other methods take one forward and one backward.
 """
 
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ def _tokens(capture: Capture, probe: Probe, params: Params) -> Tensor:
 
 METHOD = Method(
     name="rise",
-    summary="random masks weighted by their score: a thousand forwards an image",
+    summary="random masks weighted by their score: a thousand forwards an image, and of the caption",
     source="Petsiuk et al., BMVC 2018, arXiv 1806.07421",
     params=Params,
     explain=explain,

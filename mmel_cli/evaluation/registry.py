@@ -48,8 +48,8 @@ def _zero_shot(top: int) -> tuple[Metric, Metric]:
     many = f"the caption is among the best {top}" if top > 1 else "the caption is the best"
     return (
         Metric(f"grad-eclip-insertion-top{top}", "grad-eclip", "up", (0, 1), CHOICE,
-               f"part of the points at which {many} of the set: the highest 5, 10 ... 50 % of the original's pixels on "
-               "black, then all; area over the fraction", _ECLIP),
+               f"part of the points at which {many} of the set (which should hold the captions word for word): the "
+               "highest 5, 10 ... 50 % of the original's pixels on black, then all; area over the fraction", _ECLIP),
         Metric(f"grad-eclip-deletion-top{top}", "grad-eclip", "down", (0, 1), CHOICE,
                f"the same, {many}, when the highest 0, 5 ... 50 % become random colours", _ECLIP),
     )  # fmt: skip
@@ -92,8 +92,9 @@ METRICS: dict[str, Metric] = {
         Metric("iou-area", "localisation", "up", (0, 1), TRUTH,
                "intersection over union with as many of the highest pixels as the mask has", "threshold-free"),
         Metric("quadrant-recognition", "quadrants", "up", (0, 1), AGAIN,
-               "on a 2 x 2 mosaic with three other images: positive evidence in the caption's own quadrant and "
-               "negative evidence elsewhere over all evidence", "FIxLIP 2025, pointing game recognition"),
+               "on a 2 x 2 mosaic with three images of other captions: positive evidence in the caption's own quadrant "
+               "and negative evidence elsewhere over all evidence; one caption, where the source also joins up to four",
+               "FIxLIP 2025, pointing game recognition, of one object"),
         Metric("sparseness", "sanity", "up", (0, 1), frozenset(),
                "Gini coefficient of the map's magnitudes; 0 for a constant map", "Chalasani et al. 2020"),
         Metric("max-sensitivity", "stability", "down", (0, float("inf")), AGAIN,
