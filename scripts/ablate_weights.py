@@ -1,7 +1,7 @@
 """Which parts of the HSRM carry the gain: trained part by part on training scenes, scored on test scenes.
 
     python scripts/ablate_weights.py --train runs/weights/train-run --test runs/table/mmel-untrained
-        --reference runs/table/grad-eclip-last                                        (about 15 minutes on two cores)
+        --reference runs/table/grad-eclip-last                                        (about 20 minutes on two cores)
 
 The runs are those of scripts/train_shipped.py and scripts/table_scenes.py (mmel with all channels). Every row is
 trained by `localization` alone, with 3 seeds (of the split and of the order); cells are the mean over seeds, and behind
@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -76,11 +77,11 @@ def neutral(layers: int, scales: tuple[int, ...]) -> HsrmWeights:
 class Split:
     """The records of a run with their truth."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, limit: int | None = None) -> None:
         source = Path(noted_input(run)["path"])
         samples = {entry.id: entry for entry in open_source(source) if isinstance(entry, Sample)}
         with load_archive(run) as archive:
-            self.info, self.records = archive.info, list(archive)
+            self.info, self.records = archive.info, list(islice(archive, limit))
         self.truth = [read_truth(samples[r.id], r.image_size) for r in self.records]
         lines = map(json.loads, (source / "metadata.jsonl").read_text().splitlines())
         said = {(row["file_name"], row["text"]): row for row in lines}
@@ -188,9 +189,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, nargs="*", default=[])
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--faithful", type=int, default=100, help="records that insertion-deletion is measured on")
+    parser.add_argument("--records", type=int, default=1000, help="to learn from")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     args = parser.parse_args()
-    learned, tested = Split(args.train), Split(args.test)
+    learned, tested = Split(args.train, args.records), Split(args.test)
     scorer, evidence = Scorer(tested, args.model, args.faithful), tested.evidence
     scales = tuple(sorted(tested.records[0].shared))
     layers = len(tested.info.layers)
