@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mmel_cli.attribution.base import Target
@@ -87,7 +87,7 @@ def save_weights(path: Path, weights: HsrmWeights, target: Target, notes: dict[s
     about |= {"method": METHOD_VERSION}
     about |= {"layers": list(target.layers), "scales": list(weights.scales)} | (notes or {})
     tensors = {name: getattr(weights, name).detach().cpu().contiguous() for name in PARAMETERS}
-    save_file(tensors, path, {KEY: json.dumps(about, sort_keys=True)})  # one key: their order would be random
+    path.write_bytes(save(tensors, {KEY: json.dumps(about, sort_keys=True)}))  # one key: their order would be random
 
 
 def load_weights(
@@ -107,6 +107,7 @@ def load_weights(
     if not transfer:
         _match(path, "model", metadata["model_sha256"], target.model_sha256, f"{metadata['model']} / {target.model}")
         _match(path, "layers", layers, list(target.layers))
+    _match(path, "version of METHOD 3", metadata.get("method"), METHOD_VERSION)
     _match(path, "number of layers", len(layers), len(target.layers))
     _match(path, "scales", metadata["scales"], list(scales))
     if temperature is not None:
