@@ -8,11 +8,12 @@ import pytest
 import torch
 from oracles import hsrm_loops
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mmel_cli.attribution import METHODS, Target, hsrm
 from mmel_cli.attribution.mmel import Params
-from mmel_cli.attribution.weights import HsrmWeights, load_weights, save_weights, untrained
+from mmel_cli.attribution.weights import HsrmWeights, choose_weights, load_weights, save_weights, untrained
 from mmel_cli.errors import UsageError
 from mmel_cli.model import CaptureRequest, load_model
 from mmel_cli.tensors import Capture
@@ -106,11 +107,36 @@ def test_weights_with_wrong_shapes_or_nan_are_refused(tmp_path):
     save_weights(path, random_weights((1, 2, 4)), TARGET)
     tensors = load_file(path)
     about = {"format": "mmel-weights", "version": "1", "model": "tiny", "model_sha256": "abc"}
-    metadata = {"mmel": json.dumps(about | {"layers": [1, 2, 3, 4], "scales": [1, 2, 4]})}
+    metadata = {"mmel": json.dumps(about | {"method": "1", "layers": [1, 2, 3, 4], "scales": [1, 2, 4]})}
     for change in ({"gate": tensors["gate"][:2].contiguous()}, {"mix": tensors["mix"] * torch.nan}):
         save_file(tensors | change, path, metadata)
         with pytest.raises(UsageError, match="wrong shape or is not finite"):
             load_weights(path, TARGET, (1, 2, 4))
+
+
+@pytest.mark.parametrize("lost", ["format", "model_sha256", "layers", "scales", "method"])
+def test_a_weights_file_without_a_part_of_its_notes_is_refused(tmp_path, lost):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, random_weights((1, 2, 4)), TARGET, {})
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["mmel"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    about.pop(lost)
+    save_file(tensors, path, {"mmel": json.dumps(about)})
+    with pytest.raises(UsageError, match=r"w\.safetensors"):
+        load_weights(path, TARGET, (1, 2, 4))
+
+
+def test_the_builtin_model_has_weights_of_its_own():
+    """`auto` finds them by SHA-256, layers, scales and temperature; anything else has the untrained defaults."""
+    spec = load_model("builtin", "cpu", "float32").spec
+    target = Target(spec.name, spec.sha256, tuple(range(1, spec.layers + 1)))
+    found, origin = choose_weights("auto", target, (1, 2, 4), temperature=0.1)
+    assert "shipped" in origin
+    assert not torch.equal(found.layer, torch.zeros(spec.layers))
+    for other, scales, temperature in ((target, (1, 2), 0.1), (target, (1, 2, 4), 0.2),
+                                       (Target("x", "0" * 64, target.layers), (1, 2, 4), 0.1)):  # fmt: skip
+        assert choose_weights("auto", other, scales, temperature=temperature)[1] == "untrained defaults"
 
 
 def test_constant_rows_become_one_under_minmax():
