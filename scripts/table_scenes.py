@@ -3,7 +3,7 @@
     python scripts/table_scenes.py --out runs/table                             (localisation, sanity: minutes)
     python scripts/table_scenes.py --out runs/table --metrics all --limit 500   (about an hour on two cores)
     python scripts/table_scenes.py --out runs/table --metrics localisation,insertion-deletion --limit 200 \
-        --runs grad-eclip-last,flow,gae,rise,mmel --weights runs/weights        (RISE alone: half an hour)
+        --runs flow,gae,mmel --reference gae --differences
 
 Scenes of the test split with 2-4 objects; their captions of an object and of attributes. The explained runs are kept in
 --out and used again, and the evaluation goes on where it stopped. Prints Markdown: mean and 95 % interval.
@@ -38,7 +38,6 @@ EXTRA = {
     "mmel-shifts-5": ["method.weights=auto", "method.shifts=5"],
     "mmel-zooms-2": ["method.weights=auto", "method.zooms=[0.8,1.25]"],
 }
-REFERENCE = "grad-eclip-last"
 COMMON = ["heatmaps=false", "batch_size=32"]
 KINDS = ("object", "attributes")
 
@@ -67,6 +66,15 @@ def cell(report: dict[str, Any], metric: str, run: str) -> str:
     return f"**{text}**" if p is not None and p < 0.05 else text
 
 
+def gap(report: dict[str, Any], metric: str, run: str) -> str:
+    """The paired difference of one run from the reference with its interval, in bold where significant at 5 %."""
+    found = report["metrics"][metric]["differences"].get(run)
+    if not found or found["mean"] is None:
+        return "-"
+    text = f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+    return f"**{text}**" if found["p_holm"] < 0.05 else text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -75,6 +83,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--runs", default=",".join(RUNS), help=f"also {', '.join(EXTRA)}")
+    parser.add_argument("--reference", default="grad-eclip-last", help="the run that all others are compared with")
+    parser.add_argument("--differences", action="store_true", help="print paired differences from it instead of means")
     parser.add_argument("--weights", type=Path, help="OUT of train_shipped.py, for mmel-localization, -faithfulness")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -87,17 +97,19 @@ def main() -> None:
         found, _ = explain(args.out / "scenes", args.out / name, config)
         if not found.resumed:
             print(f"{name}: {found.done / (time.monotonic() - started):.1f} records a second", file=sys.stderr)
-    runs = [args.out / name for name in (REFERENCE, *(name for name in names if name != REFERENCE))]
+    runs = [args.out / name for name in (args.reference, *(name for name in names if name != args.reference))]
     config = load_eval_config(None, [], {"metrics": args.metrics, "limit": args.limit})
-    folder = args.out / f"eval-{args.limit or 'all'}"
+    folder = args.out / f"eval-{args.reference}-{args.limit or 'all'}"
     report = evaluate(runs, config, folder).report
     print(
-        f"{report['records']} records of {report['images']} images; bold: differs from {REFERENCE} (p < 0.05, Holm)\n"
+        f"{report['records']} records of {report['images']} images; bold: differs from {args.reference} "
+        "(p < 0.05, Holm)\n"
     )
+    show = gap if args.differences else cell
     print("| metric | " + " | ".join(names) + " |\n|" + " --- |" * (len(names) + 1))
     for name, metric in report["metrics"].items():
         arrow = "↑" if metric["better"] == "up" else "↓"
-        print(f"| {name} {arrow} | " + " | ".join(cell(report, name, run) for run in names) + " |")
+        print(f"| {name} {arrow} | " + " | ".join(show(report, name, run) for run in names) + " |")
 
 
 if __name__ == "__main__":
