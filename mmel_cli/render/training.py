@@ -48,7 +48,7 @@ def plot_weights(tables: dict[str, tuple[np.ndarray, Sequence[str]]], layers: Se
     figure = Figure(figsize=(1.1 * sum(widths) + 0.9 * len(tables), 0.42 * len(layers) + 1.6), layout="constrained")
     panels = figure.subplots(1, len(tables), width_ratios=widths, squeeze=False)[0]
     for axes, (title, (values, names)) in zip(panels, tables.items(), strict=True):
-        reach = max(float(np.abs(values).max()), 1e-9)
+        reach = max(float(np.abs(values).max()), 1.0)  # shares look small where they are
         axes.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             colour = "white" if abs(value) > 0.7 * reach else "black"

@@ -293,3 +293,11 @@ def test_a_truncated_model_is_refused_and_the_rest_scored(scored, tiny, tmp_path
     assert code == 3, err
     assert "cannot be loaded" in err
     assert "sparseness" in json.loads(out)["metrics"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(scored, tmp_path, mmel):
+    (tmp_path / "file").write_text("")
+    code, _, err = mmel("eval", scored / "mmel", "--out", tmp_path / "file/eval", "--metrics", "sparseness")
+    assert code == 1
+    assert "file" in err.splitlines()[-1]
+    assert "Traceback" not in err
