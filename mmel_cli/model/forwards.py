@@ -22,9 +22,9 @@ def in_parts(work: Callable[[Int[Tensor, "part"]], Tensor], count: int, batch: i
         batch: the most that go through the model at once.
         device: where the model lies.
     """
-    numbers = torch.arange(count, device=device)
+    parts = torch.arange(count, device=device).split(min(batch, _CPU_PART) if device.type == "cpu" else batch)
     cores = torch.get_num_threads()
     if device.type != "cpu" or cores == 1:
-        return torch.cat([work(part) for part in numbers.split(batch)])
+        return torch.cat([work(part) for part in parts])
     with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return torch.cat(list(pool.map(work, numbers.split(min(batch, _CPU_PART)))))
+        return torch.cat(list(pool.map(work, parts)))

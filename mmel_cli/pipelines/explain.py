@@ -74,6 +74,8 @@ def explain(
         stack.enter_context(stop.watch())
         model = load_model(config.model, config.device, config.dtype)
         engine = Engine.build(model, find_method(config.method.name), config.method.params)
+        if "weights" in engine.described:
+            events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
         identity = config.identity() | {"source": str(source_path.resolve())} | engine.described
         done, damaged = committed_ids(out / folder.ARCHIVE, fingerprint(identity))
         warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
