@@ -5,7 +5,7 @@
 
 The runs are those of scripts/train_shipped.py and scripts/table_scenes.py (mmel with all channels). Every row is
 trained by `localization` alone, with 3 seeds (of the split and of the order); cells are the mean over seeds, and behind
-it the spread (largest minus smallest). "From nothing": only flow at the patch scale, no gate, equal layers. The control
+it the spread (largest minus smallest). The plain start is flow at the patch scale, no gate, equal layers. The control
 learns from the masks of other images. --weights adds files of `mmel train-weights` as they are. Prints Markdown, then
 the difference from --reference on held-out shape-colour pairs and on scenes of 4 objects, with 95 % intervals.
 """
@@ -58,20 +58,20 @@ WITHOUT = {
 }
 
 
-def neutral(layers: int, scales: tuple[int, ...]) -> HsrmWeights:
-    """Every module all but off: flow at the patch scale, signs alike, no relation, a gate that is the same everywhere.
+def neutral(layers: int, scales: tuple[int, ...], *, learnable: bool) -> HsrmWeights:
+    """Every module off: flow at the patch scale, signs alike, no relation, a gate that is the same everywhere.
 
-    Not quite off (b = 0.96, m = n = 0.95, g = 0.05): from a saturated sigmoid nothing is ever learned.
+    `learnable`: all but off (b = 0.96, m = 0.95, g = 0.05), as from a saturated sigmoid nothing is ever learned.
     """
-    start = untrained(layers, scales)
-    finest = torch.full_like(start.scale, -2.0)
-    finest[:, 0] = 2.0
+    start, far, finest_far = untrained(layers, scales), 3.0 if learnable else 6.0, 2.0 if learnable else 6.0
+    finest = torch.full_like(start.scale, -finest_far)
+    finest[:, 0] = finest_far
     return replace(
         start,
-        mix=torch.full_like(start.mix, 3.0),
+        mix=torch.full_like(start.mix, far),
         negative=torch.full_like(start.negative, 3.0),
         scale=finest,
-        relation=torch.full_like(start.relation, -3.0),
+        relation=torch.full_like(start.relation, -far),
         gate=torch.zeros_like(start.gate),
         consensus=torch.zeros_like(start.consensus),
     )
@@ -211,21 +211,22 @@ def main() -> None:
         found = [scored(train(learned, start, learn, seed, shuffled=shuffled)) for seed in seeds]
         print(line(name, found), flush=True)
 
-    nothing, default = neutral(layers, scales), untrained(layers, scales)
+    plain, off = (neutral(layers, scales, learnable=learnable) for learnable in (True, False))
+    default = untrained(layers, scales)
     print(f"{len(tested.records)} test records, {len(learned.records)} to learn from")
     print(f"insertion-deletion is measured on {len(scorer.pixels)}\n")
     print("| weights | " + " | ".join(METRICS) + " |\n|" + " --- |" * (len(METRICS) + 1))
     reference = scorer(maps_of(args.reference, tested))
     print(line(args.reference.name, [reference]))
-    print(line("from nothing, untrained", [scored(nothing)]), flush=True)
+    print(line("plain start, untrained", [scored(plain)]), flush=True)
     for name, learn in STEPS.items() if args.rows in ("all", "steps") else ():
-        show(name, nothing, learn)
+        show(name, plain, learn)
     print(line("defaults, untrained", [scored(default)]))
     if args.rows != "steps":
         show("defaults, all learned", default, ALL)
     for name, parts in WITHOUT.items() if args.rows in ("all", "without") else ():
-        off = replace(default, **{part: getattr(nothing, part) for part in parts})
-        show(name, off, tuple(part for part in ALL if part not in parts))
+        start = replace(default, **{part: getattr(off, part) for part in parts})
+        show(name, start, tuple(part for part in ALL if part not in parts))
     if args.rows != "steps":
         show("control: masks of other images", default, ALL, shuffled=True)
     files = {path.stem: scored(load_weights(path, target, scales)) for path in args.weights}
