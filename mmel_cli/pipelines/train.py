@@ -208,7 +208,8 @@ class _Job:
         )
         if not (len(train) and len(validation)) and not self.stop.asked():
             need = "with a mask or boxes" if self.uses_truth else "that can be read"
-            raise UsageError(f"{self.run}: {sides.counts()} records {need}; both sides of the split need some")
+            found = f"{len(train)} records {need} to train on and {len(validation)} to validate"
+            raise UsageError(f"{self.run}: {found}; give more images, or another training.validation or training.seed")
         note = f"{unusable} without truth, {sides.failed} failed"
         self.events.message(f"{len(train)} records to train on, {len(validation)} to validate, {note}")
         return sides
