@@ -3,7 +3,7 @@
 Everything here is a value. A capture is complete when it is made: no hook can write into it afterwards.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
@@ -87,9 +87,14 @@ class Capture:
 
 @dataclass(frozen=True)
 class Attribution:
-    """What a method returns for the P pairs of a capture: signed, unnormalised, float32."""
+    """What a method returns for the P pairs of a capture: its declared fields by name, each with P as the first axis.
 
-    map: Float[Tensor, "pairs height width"]
-    tokens: TokenRow  # meaningful where capture.text.keys is set
-    layers: dict[str, PatchMaps] = field(default_factory=dict)  # raw maps by kind
-    shared: dict[int, RegionMaps] = field(default_factory=dict)  # by scale: METHOD 3 step 3, four signed channels
+    Maps are signed, unnormalised, float32; "tokens/map" means something where capture.text.keys is set.
+    """
+
+    fields: dict[str, Tensor]
+
+    @property
+    def map(self) -> Float[Tensor, "pairs height width"]:
+        """The final map, which every method gives."""
+        return self.fields["map"]

@@ -2,17 +2,28 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
+
+from mmel_cli.fields import Field, Sizes
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the original image, after EXIF orientation."""
 
 Map = Float[np.ndarray, "height width"]
-LayerMaps = Float[np.ndarray, "layers height width"]
-SharedMaps = Float[np.ndarray, "layers channels region_height region_width"]
+Gradient = Literal["plain", "balanced", "none"]
+Trained = Literal["untrained", "shipped", "file"]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a caption, as the model's tokenizer parts it: its text and where it stands."""
+
+    text: str
+    start: int  # characters of the caption
+    end: int  # exclusive
 
 
 @dataclass(frozen=True)
@@ -38,20 +49,29 @@ class Failure:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The maps of one pair, as they are archived: float32, signed, unnormalised."""
+    """One explained pair, as it is archived; maps are signed and unnormalised."""
 
     id: str
     image: str
     caption: str
-    truncated: bool  # the caption was longer than the model's context and its end was cut
+    truncated: bool  # some of the caption's tokens were not read: it was longer than the model's context
     score: float  # cosine of the image and text embeddings
     image_size: tuple[int, int]  # height, width of the original, in pixels
     box: Box  # the part of the original that the grid covers
-    map: Map
-    layers: dict[str, LayerMaps] = field(default_factory=dict)  # by kind: loosened, flow, alignment, attention, lambda
-    shared: dict[int, SharedMaps] = field(default_factory=dict)  # by scale, METHOD 3 step 3
-    tokens: tuple[str, ...] = ()  # the caption's tokens between start and end
-    token_map: Float[np.ndarray, "tokens"] = field(default_factory=lambda: np.zeros(0, np.float32))
+    fields: dict[str, np.ndarray]  # by the name of the method's declared Field
+    logit: float = float("nan")  # the score as the model's own loss sees it: with its temperature and bias
+    tokens: tuple[str, ...] = ()  # the caption's tokens that evidence may be attributed to
+    words: tuple[Word, ...] = ()  # made of these tokens
+
+    @property
+    def map(self) -> Map:
+        """The final map, (rows, columns) float32."""
+        return self.fields["map"]
+
+    @property
+    def token_map(self) -> Float[np.ndarray, "tokens"]:
+        """The method's own evidence of each token, float32; zeros if the method has no caption side."""
+        return self.fields.get("tokens/map", np.zeros(len(self.tokens), np.float32))
 
 
 @dataclass(frozen=True)
@@ -62,13 +82,23 @@ class RunInfo:
     model_sha256: str
     method: str
     layers: tuple[int, ...]  # explained vision layers, from 1
-    grid: tuple[int, int]  # patches: height, width
+    grid: tuple[int, int]  # cells of the maps: rows, columns
     patch: int  # pixels of the model's input a patch
     image_size: tuple[int, int]  # the model's input: height, width in pixels
     geometry: str
-    max_tokens: int  # T: the longest caption between start and end token
+    max_tokens: int  # T: the most tokens of a caption that evidence may be attributed to
     device: str
     dtype: str
     config: dict[str, Any]  # the resolved configuration
     config_sha256: str  # the fingerprint that a resumed run must share
     versions: dict[str, str]  # mmel, torch, transformers
+    fields: tuple[Field, ...] = ()  # what is archived of each pair
+    gradient: Gradient = "none"  # how the backward pass was made; none: the method makes none
+    trained: Trained = "untrained"  # where learned weights of the method come from
+    identity: dict[str, str] = field(default_factory=dict)  # everything that decides numbers, by setting
+    described: dict[str, str] = field(default_factory=dict)  # what the method says of itself besides its parameters
+
+    @property
+    def sizes(self) -> Sizes:
+        """How long the dimensions of its fields are; tokens and words are padded to the same number."""
+        return Sizes(len(self.layers), self.grid, self.max_tokens, self.max_tokens)

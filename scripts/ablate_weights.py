@@ -23,7 +23,7 @@ from PIL import Image
 
 from mmel_cli.archive import Archive, load_archive
 from mmel_cli.attribution import Target
-from mmel_cli.attribution.hsrm import ARCHIVED, Evidence, fuse
+from mmel_cli.attribution.hsrm import Evidence, declared, fuse
 from mmel_cli.attribution.weights import HsrmWeights, load_weights, untrained
 from mmel_cli.data import open_source
 from mmel_cli.data.truth import read_truth
@@ -34,6 +34,7 @@ from mmel_cli.evaluation.ranking import area
 from mmel_cli.geometry import to_grid, to_pixels
 from mmel_cli.model import load_model
 from mmel_cli.pipelines.folder import noted_input
+from mmel_cli.pipelines.fuse import check_fusable
 from mmel_cli.training import ExampleStore, Objective, Trainer, TrainOptions, split_of
 from mmel_cli.training.objectives import FINER
 from mmel_cli.types import Sample
@@ -85,6 +86,7 @@ class Split:
         samples = {entry.id: entry for entry in open_source(source) if isinstance(entry, Sample)}
         with load_archive(run) as archive:
             self.info, self.records = archive.info, list(islice(archive, limit))
+            self.scales: tuple[int, ...] = tuple(check_fusable(archive, run).plain()["scales"])
         self.truth = [read_truth(samples[r.id], r.image_size) for r in self.records]
         lines = map(json.loads, (source / "metadata.jsonl").read_text().splitlines())
         said = {(row["file_name"], row["text"]): row for row in lines}
@@ -95,9 +97,13 @@ class Split:
     @property
     def evidence(self) -> Evidence:
         """Of all records at once."""
-        layers = {k: torch.from_numpy(np.stack([r.layers[k] for r in self.records])) for k in ARCHIVED}
-        scales = self.records[0].shared
-        return Evidence.of(layers, {s: torch.from_numpy(np.stack([r.shared[s] for r in self.records])) for s in scales})
+        names = [field.name for field in declared(self.scales)]
+        fields = {name: torch.from_numpy(np.stack([record.fields[name] for record in self.records])) for name in names}
+        return Evidence.of(fields, self.scales)
+
+
+def _store(place: str, split: Split) -> ExampleStore:
+    return ExampleStore(Path(place), split.scales)
 
 
 def train(
@@ -107,7 +113,7 @@ def train(
     options = TrainOptions(learn=learn, seed=seed, regularisation=0.0)
     grid = (split.info.grid[0] * FINER, split.info.grid[1] * FINER)
     order = np.random.default_rng(seed).permutation(len(split.records)) if shuffled else range(len(split.records))
-    with tempfile.TemporaryDirectory() as place, ExampleStore(Path(place)) as one, ExampleStore(Path(place)) as other:
+    with tempfile.TemporaryDirectory() as place, _store(place, split) as one, _store(place, split) as other:
         for number, record in zip(order, split.records, strict=True):
             cells = to_grid(split.truth[number], record.box, grid)
             if cells.any():
@@ -198,7 +204,7 @@ def main() -> None:
     args = parser.parse_args()
     learned, tested = Split(args.train, args.records), Split(args.test)
     scorer, evidence = Scorer(tested, args.model, args.faithful), tested.evidence
-    scales = tuple(sorted(tested.records[0].shared))
+    scales = tested.scales
     layers = len(tested.info.layers)
     target = Target(tested.info.model, tested.info.model_sha256, tested.info.layers)
     seeds = range(args.seeds)

@@ -4,16 +4,19 @@ python scripts/measure_archive.py
 """
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mmel_cli.archive import ArchiveOptions, ShardWriter
-from mmel_cli.archive.schema import CHANNELS, KINDS
-from mmel_cli.types import Explanation, RunInfo
+from mmel_cli.attribution.hsrm import declared
+from mmel_cli.fields import MAP, TOKEN_MAP, Sizes
+from mmel_cli.types import Explanation, RunInfo, Word
 
 MODELS = {"6 layers, 12 x 12": (6, 12, 30), "12 layers, 14 x 14": (12, 14, 75)}
-RECORDS, SCALES = 128, (1, 2, 4)
+RECORDS, TOKENS = 128, 8
+FIELDS = (MAP, TOKEN_MAP, *declared((1, 2, 4)))
 
 
 def info(layers: int, side: int, tokens: int) -> RunInfo:
@@ -32,6 +35,7 @@ def info(layers: int, side: int, tokens: int) -> RunInfo:
         config={},
         config_sha256="",
         versions={},
+        fields=FIELDS,
     )
 
 
@@ -41,7 +45,7 @@ def record(number: int, layers: int, side: int) -> Explanation:
     def noise(*shape: int) -> np.ndarray:
         return rng.normal(size=shape).astype(np.float32)
 
-    regions = {scale: -(-side // scale) for scale in SCALES}
+    sizes = Sizes(layers, (side, side), TOKENS, TOKENS)
     return Explanation(
         id=f"{number:09}.jpg#0",
         image=f"{number:09}.jpg",
@@ -50,11 +54,9 @@ def record(number: int, layers: int, side: int) -> Explanation:
         score=0.3,
         image_size=(480, 640),
         box=(80.0, 0.0, 560.0, 480.0),
-        map=noise(side, side),
-        layers={kind: noise(layers, side, side) for kind in KINDS},
-        shared={scale: noise(layers, CHANNELS, size, size) for scale, size in regions.items()},
-        tokens=("a</w>",) * 8,
-        token_map=noise(8),
+        fields={field.name: noise(*field.shape(sizes)) for field in FIELDS},
+        tokens=("word",) * TOKENS,
+        words=tuple(Word("word", 5 * n, 5 * n + 4) for n in range(TOKENS)),
     )
 
 
@@ -66,7 +68,9 @@ def main() -> None:
             for dtype in ("float32", "float16"):
                 with tempfile.TemporaryDirectory() as folder:
                     options = ArchiveOptions(channels=channels, dtype=dtype)
-                    with ShardWriter(Path(folder), info(layers, side, tokens), options) as writer:
+                    about = info(layers, side, tokens)
+                    kept = replace(about, fields=options.kept(about.fields))
+                    with ShardWriter(Path(folder), kept, options) as writer:
                         for one in records:
                             writer.add(one)
                     size = sum(path.stat().st_size for path in Path(folder).iterdir())

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -10,10 +11,10 @@ import h5py
 import numpy as np
 
 from mmel_cli.archive.safety import open_safely
-from mmel_cli.archive.schema import KINDS, SCALE
+from mmel_cli.archive.schema import SCALE, TOKENS_TEXT, WORDS_SPAN, WORDS_TEXT
 from mmel_cli.archive.writer import SHARDS
 from mmel_cli.errors import ArchiveError, DamagedError
-from mmel_cli.types import Explanation, RunInfo
+from mmel_cli.types import Explanation, RunInfo, Word
 
 
 def load_archive(path: str | Path) -> "Archive":
@@ -88,12 +89,12 @@ class Archive:
     def __getitem__(self, record_id: str) -> Explanation:
         """The record of an id; KeyError if there is none."""
         number, row = self._places[record_id]
-        return _record(self._file(number), row)
+        return _record(self._file(number), row, self.info)
 
     def __iter__(self) -> Iterator[Explanation]:
         for number, count in enumerate(self._counts):
             for row in range(count):
-                yield _record(self._file(number), row)
+                yield _record(self._file(number), row, self.info)
 
     def column(self, name: str) -> np.ndarray:
         """One whole dataset across the files, for example "score" or "map" (P, h, w); maps come back as float32.
@@ -125,24 +126,28 @@ def _datasets(file: h5py.File) -> list[str]:
     return names
 
 
-def _record(file: h5py.File, row: int) -> Explanation:
-    tokens = tuple(str(text) for text in _read(file, "tokens/text", row) if text)
-    kinds = [kind for kind in KINDS if f"layers/{kind}" in file]
-    scales = sorted(int(k[7:]) for k in file.get("layers", ()) if k.startswith("shared_") and k[7:].isdecimal())
+def _record(file: h5py.File, row: int, info: RunInfo) -> Explanation:
+    tokens = tuple(str(text) for text in _read(file, TOKENS_TEXT, row) if text)
+    words = _words(file, row) if WORDS_TEXT in file else ()
+    own = replace(info.sizes, tokens=len(tokens), words=len(words))
     height, width = (int(n) for n in _read(file, "image_size", row))
     x0, y0, x1, y1 = (float(n) for n in _read(file, "box", row))
     return Explanation(
         **{name: str(_read(file, name, row)) for name in ("id", "image", "caption")},
         truncated=bool(_read(file, "truncated", row)),
         score=float(_read(file, "score", row)),
+        logit=float(_read(file, "logit", row)) if "logit" in file else float("nan"),
         image_size=(height, width),
         box=(x0, y0, x1, y1),
-        map=_read(file, "map", row),
-        layers={kind: _read(file, f"layers/{kind}", row) for kind in kinds},
-        shared={scale: _read(file, f"layers/shared_{scale}", row) for scale in scales},
+        fields={f.name: _read(file, f.name, row)[tuple(slice(n) for n in f.shape(own))] for f in info.fields},
         tokens=tokens,
-        token_map=_read(file, "tokens/map", row)[: len(tokens)],
+        words=words,
     )
+
+
+def _words(file: h5py.File, row: int) -> tuple[Word, ...]:
+    texts, spans = _read(file, WORDS_TEXT, row), _read(file, WORDS_SPAN, row)
+    return tuple(Word(str(text), int(span[0]), int(span[1])) for text, span in zip(texts, spans, strict=True) if text)
 
 
 def _read(file: h5py.File, name: str, rows: Any) -> Any:

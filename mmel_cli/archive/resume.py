@@ -61,7 +61,7 @@ def _read_whole(path: Path, config_sha256: str) -> list[str]:
                 f"--out {path.parent.parent}: holds a run with another input, configuration, model or method "
                 "(see run.yaml); give another folder, or --overwrite to start anew"
             )
-        for problem in damage(file):
+        for problem in damage(file, info):
             raise DamagedError(f"{path}: {problem}")
         return [str(name) for name in file["id"].asstr()[:]]
 

@@ -1,10 +1,12 @@
 """Refuse files that would make a reader open other files or fill the memory, before any data is read."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 
-from mmel_cli.archive.schema import COLUMNS, SCALE, TEXT, TOKENS_TEXT, map_shape, read_info
+from mmel_cli.archive import version1
+from mmel_cli.archive.schema import SCALE, TEXT, columns, read_info
 from mmel_cli.errors import ArchiveError, DamagedError
 from mmel_cli.types import RunInfo
 
@@ -37,17 +39,20 @@ def open_safely(path: Path) -> tuple[h5py.File, RunInfo]:
 def check(file: h5py.File, path: Path) -> RunInfo:
     """Links, storage, shapes and types of every object against the schema."""
     names = list(_walk(file, "", path))
-    info = read_info(file, str(path))
+    version, info = read_info(file, str(path))
     if not (0 < max(info.grid) <= MAX_GRID and min(info.grid) > 0 and 0 < len(info.layers) <= MAX_LAYERS):
         raise ArchiveError(f"{path}: absurd grid {info.grid} or layer count {len(info.layers)}")
     if not 0 < info.max_tokens <= MAX_TOKENS:
         raise ArchiveError(f"{path}: absurd token count {info.max_tokens}")
-    missing = {*COLUMNS, "map", "tokens/map", TOKENS_TEXT} - set(names)
+    known = columns(info)
+    if version == 1:
+        known = {name: kind for name, kind in known.items() if name not in version1.LATER}
+    missing = {*known, *(field.name for field in info.fields)} - set(names)
     if missing:
         raise ArchiveError(f"{path}: dataset {sorted(missing)[0]} is missing; write the archive again")
     records = len(file["id"])
     for name in names:
-        _check_dataset(file[name], name, records, info, path)
+        _check_dataset(file[name], name, records, (known, info), path)
     return info
 
 
@@ -60,26 +65,20 @@ def _walk(group: h5py.Group, prefix: str, path: Path) -> list[str]:
             raise ArchiveError(f"{path}: {name} is a link to elsewhere; refused")
         item = group[key]
         if isinstance(item, h5py.Group):
-            if prefix or key not in ("layers", "tokens"):
-                raise ArchiveError(f"{path}: unknown group {name}; refused")
+            if prefix:
+                raise ArchiveError(f"{path}: {name} is a group in a group; refused")
             names += _walk(item, f"{name}/", path)
         else:
             names.append(name)
     return names
 
 
-def _check_dataset(item: h5py.Dataset, name: str, records: int, info: RunInfo, path: Path) -> None:
+def _check_dataset(
+    item: h5py.Dataset, name: str, records: int, format_: tuple[dict[str, Any], RunInfo], path: Path
+) -> None:
     if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external or item.chunks is None:
         raise ArchiveError(f"{path}: {name} keeps its data elsewhere or is no chunked dataset; refused")
-    if name in COLUMNS:
-        shape: tuple[int, ...] | None = COLUMNS[name][1]
-        text = COLUMNS[name][0] is TEXT
-    elif name == TOKENS_TEXT:
-        shape, text = (info.max_tokens,), True
-    else:
-        base = name.removesuffix(SCALE)
-        known = map_shape(base, info)
-        shape, text = (() if base != name and known else known), False
+    shape, text = _declared(name, *format_)
     if shape is None or item.shape != (records, *shape):
         raise ArchiveError(f"{path}: {name} has shape {item.shape}, which the format does not allow; refused")
     if text != (h5py.check_string_dtype(item.dtype) is not None) or not (text or item.dtype.kind in "fiub"):
@@ -91,6 +90,16 @@ def _check_dataset(item: h5py.Dataset, name: str, records: int, info: RunInfo, p
         size *= length
     if size > MAX_RECORD_BYTES or item.id.get_num_chunks() != records:
         raise ArchiveError(f"{path}: {name} declares data that it does not hold, or too much of it; refused")
+
+
+def _declared(name: str, known: dict[str, Any], info: RunInfo) -> tuple[tuple[int, ...] | None, bool]:
+    """The shape of one record in a dataset (None: there is no such dataset), and whether it holds text."""
+    if name in known:
+        return known[name][1], known[name][0] is TEXT
+    shapes: dict[str, tuple[int, ...]] = {}
+    for field in info.fields:
+        shapes |= {field.name: field.shape(info.sizes)} | ({field.name + SCALE: ()} if field.dtype == "float32" else {})
+    return shapes.get(name), False
 
 
 def _short(error: Exception) -> str:

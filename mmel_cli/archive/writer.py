@@ -1,6 +1,7 @@
 """Write shards whole: in memory, then a temporary file, fsync, rename, fsync of the folder. None is ever reopened."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -9,20 +10,24 @@ import h5py
 import numpy as np
 
 from mmel_cli.archive.schema import (
-    COLUMNS,
     FILTERS,
     LIBVER,
+    PAD_SPAN,
     SCALE,
     TEXT,
     TEXT_CRC,
     TOKENS_TEXT,
+    WORDS_SPAN,
+    WORDS_TEXT,
     ArchiveOptions,
+    check_fields,
+    columns,
     filters,
-    map_shape,
     text_crc32,
     write_info,
 )
 from mmel_cli.errors import ArchiveError
+from mmel_cli.fields import Field
 from mmel_cli.types import Explanation, RunInfo
 
 SHARDS = "part-*.h5"
@@ -32,9 +37,13 @@ class ShardWriter:
     """Collects explanations and commits a shard whenever one is full.
 
     As a context manager it commits the rest however the block ends, unless the archive itself cannot be written.
+
+    Raises:
+        ArchiveError: for a declared field that has the name of a column.
     """
 
     def __init__(self, folder: Path, info: RunInfo, options: ArchiveOptions) -> None:
+        check_fields(info.fields, info)
         self._folder, self._info, self._options = folder, info, options
         self._records: list[Explanation] = []
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,17 +85,13 @@ def build(records: list[Explanation], info: RunInfo, options: ArchiveOptions) ->
     """The bytes of a shard."""
     with h5py.File("shard", "w", driver="core", backing_store=False, libver=LIBVER) as file:
         write_info(file, info)
-        tokens = [[*r.tokens, *[""] * (info.max_tokens - len(r.tokens))] for r in records]
-        for name, (dtype, shape) in COLUMNS.items():
-            if name == TEXT_CRC:
-                values = [text_crc32([r.id, r.image, r.caption, *row]) for r, row in zip(records, tokens, strict=True)]
-            else:
-                values = [getattr(record, name) for record in records]
+        texts = _texts(records, info)
+        for name, (dtype, shape) in columns(info).items():
+            values = texts[name] if name in texts else [getattr(record, name) for record in records]
             data = values if dtype == TEXT else np.array(values, dtype).reshape(len(values), *shape)
             file.create_dataset(name, data=data, dtype=dtype, chunks=(1, *shape), **filters(dtype))
-        for name, maps in _maps(records, info, options).items():
-            _store(file, name, maps, options)
-        file.create_dataset(TOKENS_TEXT, data=tokens, dtype=TEXT, chunks=(1, info.max_tokens))
+        for field in info.fields:
+            _store(file, field, np.stack([_padded(record, field, info) for record in records]), options)
         file.flush()
         return bytes(file.id.get_file_image())
 
@@ -121,31 +126,42 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _maps(records: list[Explanation], info: RunInfo, options: ArchiveOptions) -> dict[str, np.ndarray]:
-    """Every map dataset of a shard, float32."""
-    maps: dict[str, list[Any]] = {"map": [r.map for r in records], "tokens/map": [_padded(r, info) for r in records]}
-    if options.channels != "final":
-        maps |= {f"layers/{kind}": [r.layers[kind] for r in records] for kind in records[0].layers}
-    if options.channels == "all":
-        maps |= {f"layers/shared_{scale}": [r.shared[scale] for r in records] for scale in records[0].shared}
-    stacked = {name: np.stack(values).astype(np.float32) for name, values in maps.items()}
-    for name, values in stacked.items():
-        if values.shape[1:] != map_shape(name, info):
-            raise ValueError(f"{name}: shape {values.shape[1:]} of a record, expected {map_shape(name, info)}")
-    return stacked
+def _texts(records: list[Explanation], info: RunInfo) -> dict[str, list[Any]]:
+    """Tokens and words, padded, and the checksum of all texts of a record."""
+    count = info.max_tokens
+    tokens = [[*r.tokens, *[""] * (count - len(r.tokens))] for r in records]
+    words = [[*(word.text for word in r.words), *[""] * (count - len(r.words))] for r in records]
+    none = (PAD_SPAN, PAD_SPAN)
+    spans = [[*((word.start, word.end) for word in r.words), *[none] * (count - len(r.words))] for r in records]
+    sums = [
+        text_crc32([r.id, r.image, r.caption, *row, *said]) for r, row, said in zip(records, tokens, words, strict=True)
+    ]
+    return {TOKENS_TEXT: tokens, WORDS_TEXT: words, WORDS_SPAN: spans, TEXT_CRC: sums}
 
 
-def _padded(record: Explanation, info: RunInfo) -> np.ndarray:
-    row = np.full(info.max_tokens, np.nan, np.float32)
-    row[: len(record.token_map)] = record.token_map
-    return row
+def _padded(record: Explanation, field: Field, info: RunInfo) -> np.ndarray:
+    """A record's array in the shape of the run: NaN, -1 or false after its last token or word.
+
+    Raises:
+        ValueError: if it is of another shape than the field declares.
+    """
+    values = np.asarray(record.fields[field.name], field.dtype)
+    own = replace(info.sizes, tokens=len(record.tokens), words=len(record.words))
+    if values.shape != field.shape(own):
+        raise ValueError(f"{field.name}: shape {values.shape} of {record.id}, declared {field.shape(own)}")
+    if not field.ragged:
+        return values
+    padding = {"float32": np.nan, "int32": -1, "bool": False}[field.dtype]
+    whole = np.full(field.shape(info.sizes), padding, field.dtype)
+    whole[tuple(slice(length) for length in values.shape)] = values
+    return whole
 
 
-def _store(file: h5py.File, name: str, maps: np.ndarray, options: ArchiveOptions) -> None:
+def _store(file: h5py.File, field: Field, maps: np.ndarray, options: ArchiveOptions) -> None:
     """Plain float32, or float16 of the record divided by its largest magnitude (gradients underflow plain float16)."""
-    if options.dtype == "float16":
+    if options.dtype == "float16" and field.dtype == "float32":
         axes = tuple(range(1, maps.ndim))
         factors = np.nanmax(np.abs(maps), axis=axes, initial=0).astype(np.float32)
-        file.create_dataset(name + SCALE, data=factors, chunks=(1,), **FILTERS)
+        file.create_dataset(field.name + SCALE, data=factors, chunks=(1,), **FILTERS)
         maps = (maps / np.where(factors > 0, factors, 1).reshape(-1, *[1] * len(axes))).astype(np.float16)
-    file.create_dataset(name, data=maps, chunks=(1, *maps.shape[1:]), **FILTERS)
+    file.create_dataset(field.name, data=maps, chunks=(1, *maps.shape[1:]), **FILTERS)

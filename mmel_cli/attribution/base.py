@@ -4,9 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from mmel_cli.attribution.views import views_of
 from mmel_cli.errors import UsageError
+from mmel_cli.fields import MAP, TOKEN_MAP, Field
 from mmel_cli.tensors import Attribution, Capture
+from mmel_cli.types import Gradient
 
 Layers = str | int | tuple[int, ...]
 """Which layers: "last", "all", a number n for the last n, or a list of layer numbers from 1 (negative from the end)."""
@@ -53,11 +57,14 @@ class Target:
 class Method:
     """One attribution method.
 
-    `explain(capture, params, state)` is pure; `prepare(params, target)` runs once before the first capture and makes
-    `state` (for example loads a weights file). `needs` names the optional parts of a Capture: "hidden", "alignment",
-    "truth", "seeds", "probe".
+    `explain(capture, params, state)` is pure and gives the fields that `fields(params, target)` declares, for example
+    raw maps of each layer: no more, no less.
+    `prepare(params, target)` runs once before the first capture and makes `state` (for example loads a weights file).
+    `needs` names the optional parts of a Capture: "hidden", "alignment", "truth", "seeds", "probe".
     `describe(params, target)` says what else than the parameters decides the maps (a file's SHA-256).
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).
+    `fuse(fields, params, state)`, of a method that has it, makes the final map from its other fields alone, so that an
+    archive can be fused again without the model.
     """
 
     name: str
@@ -65,10 +72,17 @@ class Method:
     source: str
     params: type[LayerParams]
     explain: Callable[[Capture, Any, Any], Attribution]
+    fields: Callable[[Any, Target], tuple[Field, ...]] = lambda _params, _target: (MAP, TOKEN_MAP)
     needs: frozenset[str] = frozenset()
     prepare: Callable[[Any, Target], Any] = lambda _params, _target: None
     describe: Callable[[Any, Target], dict[str, str]] = lambda _params, _target: {}
     one_head: Callable[[Any], bool] = lambda _params: False
+    fuse: Callable[[dict[str, Tensor], Any, Any], Tensor] | None = None
+
+    @property
+    def gradient(self) -> Gradient:
+        """How it goes backwards through the model."""
+        return "plain" if issubclass(self.params, GradientParams) else "none"
 
 
 def resolve_layers(layers: Layers, total: int, name: str = "layers") -> tuple[int, ...]:

@@ -4,7 +4,10 @@ import torch
 
 from mmel_cli.attribution import ops
 from mmel_cli.attribution.base import GradientParams, Method
+from mmel_cli.fields import MAP, TOKEN_MAP, Field
 from mmel_cli.tensors import Attribution, Capture
+
+FLOW = Field("layers/flow", ("layers", "rows", "columns"), "C_l: exact attention times its gradient", evidence=True)
 
 
 def explain(capture: Capture, _params: GradientParams, _state: None) -> Attribution:
@@ -12,7 +15,7 @@ def explain(capture: Capture, _params: GradientParams, _state: None) -> Attribut
     image, text = capture.image, capture.text
     layers = ops.patches([ops.flow(image, layer) for layer in range(len(image.numbers))], capture.grid)
     tokens = torch.stack([ops.flow(text, layer) for layer in range(len(text.numbers))]).sum(0)
-    return Attribution(map=layers.sum(1), tokens=tokens, layers={"flow": layers})
+    return Attribution({MAP.name: layers.sum(1), TOKEN_MAP.name: tokens, FLOW.name: layers})
 
 
 METHOD = Method(
@@ -21,4 +24,5 @@ METHOD = Method(
     source="METHOD 2 (gradient times attention, per head)",
     params=GradientParams,
     explain=explain,
+    fields=lambda _params, _target: (MAP, TOKEN_MAP, FLOW),
 )

@@ -4,16 +4,15 @@ import torch
 
 from mmel_cli.attribution import ops
 from mmel_cli.attribution.base import GradientParams, Method, Target
+from mmel_cli.fields import MAP, TOKEN_MAP
 from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
 
 
 def explain(capture: Capture, _params: GradientParams, logit_scale: float) -> Attribution:
     """The query's row of R over the patches and over the tokens; never negative."""
     image = relevance(capture.image, logit_scale)
-    return Attribution(
-        map=ops.patches([image], capture.grid)[:, 0],
-        tokens=relevance(capture.text, logit_scale).masked_fill(~capture.text.keys, 0.0),
-    )
+    tokens = relevance(capture.text, logit_scale).masked_fill(~capture.text.keys, 0.0)
+    return Attribution({MAP.name: ops.patches([image], capture.grid)[:, 0], TOKEN_MAP.name: tokens})
 
 
 def relevance(tower: Tower, logit_scale: float) -> TokenRow:

@@ -7,7 +7,11 @@ import torch
 
 from mmel_cli.attribution import ops
 from mmel_cli.attribution.base import GradientParams, Layers, Method
+from mmel_cli.fields import MAP, TOKEN_MAP, Field
 from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
+
+LOOSENED = Field("layers/loosened", ("layers", "rows", "columns"), "G_l: lambda_l times gradient", evidence=True)
+LAMBDA = Field("layers/lambda", ("layers", "rows", "columns"), "lambda_l: min-max cosine of query and keys, 0..1")
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,12 @@ def explain(capture: Capture, params: Params, _state: None) -> Attribution:
     loosened = ops.patches(evidence, capture.grid)
     tokens = torch.stack(_evidence(capture.text, params)[1]).sum(0)
     return Attribution(
-        map=loosened.sum(1).relu(),
-        tokens=tokens.relu(),
-        layers={"loosened": loosened, "lambda": ops.patches(weights, capture.grid)},
+        {
+            MAP.name: loosened.sum(1).relu(),
+            TOKEN_MAP.name: tokens.relu(),
+            LOOSENED.name: loosened,
+            LAMBDA.name: ops.patches(weights, capture.grid),
+        }
     )
 
 
@@ -44,5 +51,6 @@ METHOD = Method(
     source="Zhao et al., ICML 2024, arXiv 2502.18816",
     params=Params,
     explain=explain,
+    fields=lambda _params, _target: (MAP, TOKEN_MAP, LOOSENED, LAMBDA),
     one_head=lambda params: params.heads == "single",
 )

@@ -12,17 +12,34 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize
 
 from mmel_cli.attribution import ops
+from mmel_cli.attribution.flow import FLOW
+from mmel_cli.attribution.grad_eclip import LAMBDA, LOOSENED
 from mmel_cli.attribution.weights import HsrmWeights
+from mmel_cli.fields import Field
 from mmel_cli.tensors import Capture, PatchMaps, RegionMaps
 
-ARCHIVED = ("loosened", "flow", "alignment", "attention", "lambda")  # what fusion needs, in the order of Evidence
+_LAYERS = ("layers", "rows", "columns")
+ALIGNMENT = Field("layers/alignment", _LAYERS, "A_l: cosine of the projected patch and the text embedding")
+ATTENTION = Field("layers/attention", _LAYERS, "attention of the query, mean over heads")
 CHANNELS = ("loosened+", "loosened-", "flow+", "flow-")
-FLOW = slice(2, 4)  # of CHANNELS
+FLOW_CHANNELS = slice(2, 4)
+_PATCH_FIELDS = (LOOSENED, FLOW, ALIGNMENT, ATTENTION, LAMBDA)  # in the order of Evidence
+
+
+def shared_field(scale: int) -> Field:
+    """Evidence shared among look-alike regions of `scale` patches (METHOD 3 step 3), by channel."""
+    dims = ("layers", f"channels({len(CHANNELS)})", f"regions({scale})")
+    return Field(f"layers/shared_{scale}", dims, f"S_l at scale {scale} of {', '.join(CHANNELS)}")
+
+
+def declared(scales: tuple[int, ...]) -> tuple[Field, ...]:
+    """All that fusion needs of a pair: with these fields an archive can be fused again without the model."""
+    return (*_PATCH_FIELDS, *(shared_field(scale) for scale in scales))
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What fusion needs of P pairs; the same names as in the archive."""
+    """What fusion needs of P pairs."""
 
     loosened: PatchMaps  # G_l
     flow: PatchMaps  # C_l
@@ -32,20 +49,21 @@ class Evidence:
     shared: dict[int, RegionMaps]  # S_{l,r} of the four CHANNELS, by scale r
 
     @classmethod
-    def of(cls, layers: dict[str, PatchMaps], shared: dict[int, RegionMaps]) -> "Evidence":
-        """From raw maps by kind, as archives and Attributions hold them."""
-        loosened, flow, alignment, attention, looseness = (layers[kind] for kind in ARCHIVED)
+    def of(cls, fields: dict[str, Tensor], scales: tuple[int, ...]) -> "Evidence":
+        """From the fields of an archive or an Attribution, by name."""
+        shared = {scale: fields[shared_field(scale).name] for scale in scales}
+        loosened, flow, alignment, attention, looseness = (fields[field.name] for field in _PATCH_FIELDS)
         return cls(loosened, flow, alignment, attention, looseness, shared)
 
     def rows(self, rows: slice) -> "Evidence":
         """Of some of the pairs."""
-        layers = {kind: maps[rows] for kind, maps in self.layers().items()}
-        return Evidence.of(layers, {scale: maps[rows] for scale, maps in self.shared.items()})
+        return Evidence.of({name: maps[rows] for name, maps in self.fields().items()}, tuple(self.shared))
 
-    def layers(self) -> dict[str, PatchMaps]:
-        """Raw maps by kind; the reverse of `of`."""
+    def fields(self) -> dict[str, Tensor]:
+        """By the names of the declared fields; the reverse of `of`."""
         maps = (self.loosened, self.flow, self.alignment, self.attention, self.looseness)
-        return dict(zip(ARCHIVED, maps, strict=True))
+        found = {field.name: held for field, held in zip(_PATCH_FIELDS, maps, strict=True)}
+        return found | {shared_field(scale).name: held for scale, held in self.shared.items()}
 
 
 def extract(capture: Capture, scales: tuple[int, ...], temperature: float) -> Evidence:
@@ -146,7 +164,7 @@ def consensus(evidence: Evidence, scales: tuple[int, ...]) -> Float[Tensor, "pai
     grid = (evidence.flow.shape[-2], evidence.flow.shape[-1])
     found = []
     for scale in scales:
-        total = evidence.shared[scale][:, :, FLOW].sum((1, 2))
+        total = evidence.shared[scale][:, :, FLOW_CHANNELS].sum((1, 2))
         found.append(_enlarged(total[:, None], grid, scale)[:, 0])
     maps = torch.stack(found, 1)
     return maps / maps.abs().amax((2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)

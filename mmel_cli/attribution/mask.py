@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.fields import MAP
 from mmel_cli.tensors import Attribution, Capture
 
 
@@ -17,9 +16,9 @@ class Params(LayerParams):
 
 
 def explain(capture: Capture, _params: Params, _state: None) -> Attribution:
-    """The part of each patch that the mask covers, 0..1; tokens have no ground truth and get 0."""
+    """The part of each patch that the mask covers, 0..1; tokens have no ground truth."""
     assert capture.truth is not None  # noqa: S101 - the engine gives what `needs` names
-    return Attribution(map=capture.truth, tokens=torch.zeros_like(capture.text.keys, dtype=torch.float32))
+    return Attribution({MAP.name: capture.truth})
 
 
 METHOD = Method(
@@ -28,5 +27,6 @@ METHOD = Method(
     source="control",
     params=Params,
     explain=explain,
+    fields=lambda _params, _target: (MAP,),
     needs=frozenset({"truth"}),
 )

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from mmel_cli.attribution import hsrm, ops
 from mmel_cli.attribution.base import GradientParams, Method, Target
 from mmel_cli.attribution.weights import DEFAULT_MIX, DEFAULT_NEGATIVE, HsrmWeights, choose_weights
+from mmel_cli.fields import MAP, TOKEN_MAP, Field
 from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
+from mmel_cli.types import Trained
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ def prepare(params: Params, target: Target) -> HsrmWeights:
     return _choose(params, target)[0]
 
 
-def _choose(params: Params, target: Target) -> tuple[HsrmWeights, str]:
+def _choose(params: Params, target: Target) -> tuple[HsrmWeights, Trained, str]:
     return choose_weights(
         params.weights, target, params.scales, temperature=params.temperature, transfer=params.transfer
     )
@@ -37,19 +40,25 @@ def _choose(params: Params, target: Target) -> tuple[HsrmWeights, str]:
 
 def describe(params: Params, target: Target) -> dict[str, str]:
     """Which weights these are: a file may change under its name."""
-    weights, origin = _choose(params, target)
-    return {"weights": origin, "weights_sha256": weights.digest()}
+    weights, trained, origin = _choose(params, target)
+    return {"weights": origin, "trained": trained, "weights_sha256": weights.digest()}
 
 
 def explain(capture: Capture, params: Params, state: HsrmWeights) -> Attribution:
     """The fused map, every raw map it was made of, and a token map with the untrained mix."""
     evidence = hsrm.extract(capture, params.scales, params.temperature)
-    return Attribution(
-        map=hsrm.fuse(evidence, state.to(capture.score.device)),
-        tokens=_tokens(capture.text),
-        layers=evidence.layers(),
-        shared=evidence.shared,
-    )
+    fused = hsrm.fuse(evidence, state.to(capture.score.device))
+    return Attribution({MAP.name: fused, TOKEN_MAP.name: _tokens(capture.text)} | evidence.fields())
+
+
+def fuse(fields: dict[str, Tensor], params: Params, state: HsrmWeights) -> Tensor:
+    """The fused map from the other fields."""
+    return hsrm.fuse(hsrm.Evidence.of(fields, params.scales), state.to(next(iter(fields.values())).device))
+
+
+def declared(params: Params, _target: Target) -> tuple[Field, ...]:
+    """The map, the token map, and every raw map that the fusion is made of."""
+    return (MAP, TOKEN_MAP, *hsrm.declared(params.scales))
 
 
 def _tokens(tower: Tower) -> TokenRow:
@@ -69,6 +78,8 @@ METHOD = Method(
     params=Params,
     explain=explain,
     needs=frozenset({"hidden", "alignment"}),
+    fields=declared,
+    fuse=fuse,
     prepare=prepare,
     describe=describe,
 )

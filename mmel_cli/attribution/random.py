@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.fields import MAP, TOKEN_MAP
 from mmel_cli.tensors import Attribution, Capture
 
 
@@ -25,7 +26,7 @@ def explain(capture: Capture, params: Params, _state: None) -> Attribution:
         maps.append(torch.rand(capture.grid, generator=generator) * 2 - 1)
         tokens.append(torch.rand(capture.text.keys.shape[1], generator=generator) * 2 - 1)
     device = capture.score.device
-    return Attribution(map=torch.stack(maps).to(device), tokens=torch.stack(tokens).to(device))
+    return Attribution({MAP.name: torch.stack(maps).to(device), TOKEN_MAP.name: torch.stack(tokens).to(device)})
 
 
 METHOD = Method(

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.fields import MAP, TOKEN_MAP
 from mmel_cli.tensors import Attribution, Capture, Probe
 
 _CHUNK = 64  # masks held at once
@@ -48,7 +49,8 @@ def explain(capture: Capture, params: Params, _state: None) -> Attribution:
         masks = masks.to(total.device)  # noqa: PLW2901 - drawn on the CPU, the same for every device
         cells = adaptive_avg_pool2d(masks[None], capture.grid)[0]
         total += torch.einsum("pn,nhw->phw", probe.covered_images(masks), cells)
-    return Attribution(map=total / (params.masks * params.keep), tokens=_tokens(capture, probe, params))
+    image = total / (params.masks * params.keep)
+    return Attribution({MAP.name: image, TOKEN_MAP.name: _tokens(capture, probe, params)})
 
 
 def random_masks(params: Params, size: tuple[int, int]) -> Iterator[Float[Tensor, "masks height width"]]:

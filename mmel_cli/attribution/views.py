@@ -5,13 +5,14 @@ The patches of each view cut the image elsewhere, so the mean is finer than the 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, affine_grid, grid_sample
 
+from mmel_cli.fields import Field
 from mmel_cli.tensors import Attribution
 
 FINER = 2  # cells a patch side, where there is more than one view
@@ -47,35 +48,46 @@ def look(images: Float[Tensor, "images 3 height width"], view: View) -> Float[Te
     return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def overlay(found: Sequence[tuple[View, Attribution]], size: tuple[int, int]) -> Attribution:
+def averaged(fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    """Those of a method's fields that several views have a mean of: regions of single views have no common grid."""
+    return tuple(field for field in fields if not any(dim.startswith("regions(") for dim in field.dims))
+
+
+def overlay(
+    seen_by: Sequence[tuple[View, Attribution]], fields: tuple[Field, ...], size: tuple[int, int]
+) -> Attribution:
     """The mean of the views' maps at each pixel of the unmoved image, on a grid FINER times as fine.
 
-    Each pixel counts the views that show it. Region maps of single views have no common grid and are left out; token
-    maps are averaged.
+    Each pixel counts the views that show it. Fields that do not lie on the grid (token maps) are averaged as they are.
 
     Args:
-        found: each view with what the method gave for it.
+        seen_by: each view with what the method gave for it.
+        fields: see `averaged`.
         size: height, width of the model's input in pixels.
     """
-    first = found[0][1]
+    first = seen_by[0][1]
     grid = (first.map.shape[1] * FINER, first.map.shape[2] * FINER)
-    kinds = list(first.layers)
+    laid = [field.name for field in fields if field.on_grid]
+    counts = [first.fields[name][0].numel() // first.map[0].numel() for name in laid]
     total = count = torch.zeros((), device=first.map.device)
-    for view, attribution in found:
-        maps = torch.cat([attribution.map[:, None], *(attribution.layers[kind] for kind in kinds)], 1)
+    for view, attribution in seen_by:
+        maps = torch.cat(
+            [attribution.fields[name].reshape(len(first.map), -1, *first.map.shape[1:]) for name in laid], 1
+        )
         places = _places(view, maps, size, back=True)
         seen = (places.abs() <= 1).all(-1)[:, None]
         moved = grid_sample(maps, places, mode="bilinear", padding_mode="border", align_corners=False)
         total, count = total + moved * seen, count + seen
     mean = adaptive_avg_pool2d(total / count, grid)
-    parts = mean.split([1, *(first.layers[kind].shape[1] for kind in kinds)], 1)
-    return replace(
-        first,
-        map=parts[0][:, 0],
-        tokens=torch.stack([attribution.tokens for _, attribution in found]).mean(0),
-        layers=dict(zip(kinds, parts[1:], strict=True)),
-        shared={},
-    )
+    together = {
+        name: part.reshape(*first.fields[name].shape[:-2], *grid)
+        for name, part in zip(laid, mean.split(counts, 1), strict=True)
+    }
+    for field in fields:
+        if not field.on_grid:
+            values = torch.stack([attribution.fields[field.name] for _, attribution in seen_by])
+            together[field.name] = values.mean(0)
+    return Attribution(together)
 
 
 def _places(view: View, images: Tensor, size: tuple[int, int], *, back: bool) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmel_cli.attribution.base import Target
 from mmel_cli.errors import UsageError
+from mmel_cli.types import Trained
 
 FORMAT, VERSION, KEY = "mmel-weights", "1", "mmel"
 SHIPPED = Path(__file__).parent / "shipped"  # by the SHA-256 of the model that they were trained for
@@ -130,8 +131,8 @@ def read_notes(path: Path) -> dict[str, Any]:
 
 def choose_weights(
     choice: str, target: Target, scales: tuple[int, ...], *, temperature: float, transfer: bool = False
-) -> tuple[HsrmWeights, str]:
-    """The weights that `method.weights` means, and where they come from.
+) -> tuple[HsrmWeights, Trained, str]:
+    """The weights that `method.weights` means, the kind of their origin, and where exactly they come from.
 
     "untrained"; "auto", those that ship with mmel for exactly this model, layers, scales and temperature, else
     untrained; or the path of a weights file.
@@ -144,10 +145,11 @@ def choose_weights(
         notes = read_notes(shipped)
         held = (notes["layers"], notes["scales"], notes.get("temperature"))
         if held == (list(target.layers), list(scales), temperature):
-            return load_weights(shipped, target, scales), f"shipped with mmel ({notes.get('objective', '')})"
+            origin = f"shipped with mmel ({notes.get('objective', '')})"
+            return load_weights(shipped, target, scales), "shipped", origin
     if choice in ("auto", "untrained"):
-        return untrained(len(target.layers), scales), "untrained defaults"
-    return load_weights(Path(choice), target, scales, temperature=temperature, transfer=transfer), choice
+        return untrained(len(target.layers), scales), "untrained", "untrained defaults"
+    return load_weights(Path(choice), target, scales, temperature=temperature, transfer=transfer), "file", choice
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from mmel_cli.attribution import Method, Target, resolve_layers
 from mmel_cli.attribution.base import GradientParams, LayerParams
-from mmel_cli.attribution.views import FINER, View, look, overlay, views_of
+from mmel_cli.attribution.views import FINER, View, averaged, look, overlay, views_of
 from mmel_cli.data.paths import record_seed
 from mmel_cli.data.truth import read_truth
-from mmel_cli.errors import RecordError
+from mmel_cli.errors import MmelError, RecordError
+from mmel_cli.fields import Field, Sizes, check
 from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter, CaptureRequest, CoverProbe, Pixels, Words
 from mmel_cli.pipelines.batches import Batch
-from mmel_cli.tensors import Attribution, Probe
+from mmel_cli.tensors import Attribution, Capture, Probe
 from mmel_cli.types import Explanation, Failure
 
 
@@ -30,10 +31,11 @@ class Engine:
     request: CaptureRequest
     state: Any
     described: dict[str, str]  # what else than the configuration decides the maps
+    declared: tuple[Field, ...]  # what the method gives of one view
 
     @classmethod
     def build(cls, model: Adapter, method: Method, params: LayerParams) -> "Engine":
-        """Resolve the layers and prepare the method (may raise UsageError)."""
+        """Resolve the layers, prepare the method and check what it declares (may raise UsageError or MmelError)."""
         layers = resolve_layers(params.layers, model.spec.layers)
         request = CaptureRequest(
             layers=layers,
@@ -43,7 +45,12 @@ class Engine:
             one_head=method.one_head(params),
         )
         target = Target(model.spec.name, model.spec.sha256, layers, model.spec.logit_scale)
-        return cls(model, method, params, request, method.prepare(params, target), method.describe(params, target))
+        try:
+            declared = check(method.fields(params, target))
+        except ValueError as error:
+            raise MmelError(f"method {method.name}: {error}") from error
+        state, described = method.prepare(params, target), method.describe(params, target)
+        return cls(model, method, params, request, state, described, declared)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -58,6 +65,11 @@ class Engine:
         height, width = self.model.spec.grid
         times = FINER if len(self.views) > 1 else 1
         return height * times, width * times
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What is given of each pair: all that the method declares, or what several views have a mean of."""
+        return averaged(self.declared) if len(self.views) > 1 else self.declared
 
     def explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
         """Explain a batch; on a GPU that is out of memory, in halves.
@@ -91,14 +103,18 @@ class Engine:
         pairs = [(paths[sample.path], captions[sample.caption]) for sample in batch.samples]
         pixels = [batch.images[path].pixels for path in paths]
         hints = self._hints(batch, truth) | {"probe": self._probe(pixels, words, pairs)}
-        score, found = None, []
+        score, seen_by = None, []
         for view in self.views:
             seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
             capture = replace(self.model.capture(seen, words, pairs, self.request), **hints)
             score = capture.score if score is None else score  # of the image as it is
-            found.append((view, self.method.explain(capture, self.params, self.state)))
+            attribution = self.method.explain(capture, self.params, self.state)
+            self._check(attribution, capture)
+            seen_by.append((view, attribution))
         assert score is not None  # noqa: S101 - there is always one view
-        maps = _Maps.of(found[0][1] if len(found) == 1 else overlay(found, self.model.spec.image_size), score)
+        several = len(seen_by) > 1
+        together = overlay(seen_by, self.fields, self.model.spec.image_size) if several else seen_by[0][1]
+        arrays, scores = {name: _numpy(values) for name, values in together.fields.items()}, _numpy(score)
         explanations, failures = [], []
         for number, (sample, (_, column)) in enumerate(zip(batch.samples, pairs, strict=True)):
             decoded = batch.images[sample.path]
@@ -108,14 +124,41 @@ class Engine:
                 caption=sample.caption,
                 image_size=(decoded.image.height, decoded.image.width),
                 box=decoded.pixels.box,
-                **maps.record(number),
-                **_caption_side(words, column, maps.tokens[number]),
+                score=float(scores[number]),
+                logit=float(scores[number]) * self.model.spec.logit_scale,
+                **self._caption_side(words, column, {name: values[number] for name, values in arrays.items()}),
             )
             if _finite(explanation):
                 explanations.append(explanation)
             else:
                 failures.append(Failure(sample.id, "model", "map is not finite; try --dtype float32"))
         return explanations, failures
+
+    def _check(self, attribution: Attribution, capture: Capture) -> None:
+        """Hold a method to its declaration, before anything is drawn or archived.
+
+        Raises:
+            MmelError: naming the method and the field.
+        """
+        pairs, tokens = capture.text.keys.shape
+        sizes = Sizes(len(self.request.layers), self.model.spec.grid, tokens, tokens)
+        declared = {field.name: (pairs, *field.shape(sizes)) for field in self.declared}
+        given = {name: tuple(values.shape) for name, values in attribution.fields.items()}
+        for name in sorted({*declared, *given}):
+            if declared.get(name) != given.get(name):
+                says, gives = declared.get(name, "nothing"), given.get(name, "nothing")
+                raise MmelError(f"method {self.method.name}: declares {says} as field {name}, and gives {gives}")
+
+    def _caption_side(self, words: Words, column: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+        """The fields of an Explanation that depend on its caption; ragged arrays are cut to its tokens."""
+        tokens = words.tokens[column]
+        sizes = Sizes(len(self.request.layers), self.grid, len(tokens), 0)
+        for field in self.fields:
+            if field.ragged:  # tokens are counted from BOS here
+                part = tuple(slice(int(d == "tokens"), None if d != "tokens" else 1 + len(tokens)) for d in field.dims)
+                arrays[field.name] = arrays[field.name][part]
+            arrays[field.name] = arrays[field.name].reshape(field.shape(sizes))
+        return {"fields": arrays, "tokens": tokens, "truncated": bool(words.truncated[column])}
 
     def _probe(self, pixels: list[Pixels], words: Words, pairs: list[tuple[int, int]]) -> Probe | None:
         """For methods that look at altered inputs."""
@@ -153,54 +196,15 @@ def _truth(batch: Batch, grid: tuple[int, int]) -> tuple[dict[str, np.ndarray], 
     return found, failures
 
 
-@dataclass(frozen=True)
-class _Maps:
-    """An attribution on the CPU as numpy, copied once a batch."""
-
-    score: np.ndarray
-    map: np.ndarray
-    tokens: np.ndarray
-    layers: dict[str, np.ndarray]
-    shared: dict[int, np.ndarray]
-
-    @classmethod
-    def of(cls, attribution: Attribution, score: Tensor) -> "_Maps":
-        """Copy from the device."""
-        return cls(
-            score=_numpy(score),
-            map=_numpy(attribution.map),
-            tokens=_numpy(attribution.tokens),
-            layers={kind: _numpy(value) for kind, value in attribution.layers.items()},
-            shared={scale: _numpy(value) for scale, value in attribution.shared.items()},
-        )
-
-    def record(self, number: int) -> dict[str, Any]:
-        """The fields of an Explanation that come from the method."""
-        return {
-            "score": float(self.score[number]),
-            "map": self.map[number],
-            "layers": {kind: value[number] for kind, value in self.layers.items()},
-            "shared": {scale: value[number] for scale, value in self.shared.items()},
-        }
-
-
-def _caption_side(words: Words, column: int, values: np.ndarray) -> dict[str, Any]:
-    tokens = words.tokens[column]
-    return {
-        "tokens": tokens,
-        "token_map": values[1 : 1 + len(tokens)],
-        "truncated": bool(words.truncated[column]),
-    }
-
-
 def _stacked(pixels: list[Pixels]) -> Tensor:
     return torch.stack([p.values for p in pixels])
 
 
 def _finite(explanation: Explanation) -> bool:
-    arrays = [explanation.map, explanation.token_map, *explanation.layers.values(), *explanation.shared.values()]
+    arrays = explanation.fields.values()
     return bool(np.isfinite(explanation.score)) and all(bool(np.isfinite(array).all()) for array in arrays)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", torch.float32).numpy()
+    values = tensor.detach().to("cpu")
+    return (values.float() if values.is_floating_point() else values).numpy()

@@ -19,6 +19,7 @@ from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import MmelError, UsageError
 from mmel_cli.evaluation import Metric, select
 from mmel_cli.evaluation.summary import Columns, join, summarise
+from mmel_cli.fields import MAP, TOKEN_MAP
 from mmel_cli.model import Adapter, load_model
 from mmel_cli.pipelines import folder, scores
 from mmel_cli.pipelines.batches import Decoded, Loader, by_image
@@ -209,7 +210,7 @@ def _load(run: _Run, config: EvalConfig) -> tuple[Adapter | None, Engine | None,
         engine = Engine.build(model, find_method(method.name), method.params)
     except MmelError as error:
         return model, None, {"method": str(error)}
-    changed = [name for name, value in engine.described.items() if info.versions.get(name, value) != value]
+    changed = [name for name, value in engine.described.items() if info.described.get(name, value) != value]
     if changed:
         return model, None, {"method": f"its {changed[0]} changed since the maps were made; explain again"}
     return model, engine, {}
@@ -344,7 +345,7 @@ def _described(run: _Run) -> dict[str, Any]:
         "layers": list(info.layers),
         "records": len(run.archive),
         "ids_sha256": _digest(run.archive.ids),
-        "maps_sha256": run.archive.digest("map", "tokens/map"),
+        "maps_sha256": run.archive.digest(*(f.name for f in info.fields if f in (MAP, TOKEN_MAP))),
     }
 
 

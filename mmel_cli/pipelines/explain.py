@@ -10,10 +10,10 @@ from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mmel_cli import __version__
-from mmel_cli.archive import ShardWriter, committed_ids, fingerprint, load_archive, lock
+from mmel_cli.archive import ArchiveOptions, ShardWriter, committed_ids, fingerprint, load_archive, lock
 from mmel_cli.attribution import find_method
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
@@ -24,7 +24,7 @@ from mmel_cli.pipelines.batches import Loader, by_count
 from mmel_cli.pipelines.control import Events, Stop
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.pictures import Painter
-from mmel_cli.types import Explanation, Failure, RunInfo, Sample
+from mmel_cli.types import Explanation, Failure, RunInfo, Sample, Trained
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,11 @@ def _info(model: Adapter, engine: Engine, config: RunConfig, identity: dict[str,
         dtype=spec.dtype,
         config=config.plain(),
         config_sha256=fingerprint(identity),
-        versions=versions() | engine.described,
+        versions=versions(),
+        fields=cast("ArchiveOptions", config.archive).kept(engine.fields),
+        gradient=engine.method.gradient,
+        trained=cast("Trained", engine.described.get("trained", "untrained")),
+        described=engine.described,
     )
 
 

@@ -5,19 +5,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from pydantic import ValidationError
 
 from mmel_cli.archive import Archive, ShardWriter, committed_ids, fingerprint, load_archive, lock
-from mmel_cli.attribution import Target, find_method
-from mmel_cli.attribution.hsrm import ARCHIVED, Evidence, fuse
-from mmel_cli.attribution.weights import HsrmWeights
-from mmel_cli.config import RunConfig
+from mmel_cli.attribution import METHODS, Method, Target, find_method
+from mmel_cli.config import MethodConfig, RunConfig, method_of
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import ArchiveError, UsageError
+from mmel_cli.fields import MAP
 from mmel_cli.model import Pixels
 from mmel_cli.pipelines import folder
 from mmel_cli.pipelines.batches import Batch, Loader
@@ -25,24 +24,29 @@ from mmel_cli.pipelines.control import Events, Stop
 from mmel_cli.pipelines.explain import versions
 from mmel_cli.pipelines.pictures import Painter
 from mmel_cli.pipelines.subjects import Stream, find_input
-from mmel_cli.types import Explanation, RunInfo
+from mmel_cli.types import Explanation, RunInfo, Trained
 
 _BATCH = 32
 
 
-def check_channels(archive: Archive, path: Path) -> tuple[int, ...]:
-    """The scales of an archive that can be fused anew.
+def check_fusable(archive: Archive, path: Path) -> MethodConfig:
+    """The method of an archive that can be fused anew, with its parameters.
 
     Raises:
-        ArchiveError: if it does not hold the channels of mmel.
+        ArchiveError: if its method cannot fuse, or the archive lacks a field that it fuses.
     """
-    first = next(iter(archive), None)
-    if first is None or archive.info.method != "mmel" or not first.shared or not set(ARCHIVED) <= set(first.layers):
+    info = archive.info
+    config = method_of(info.config)
+    method = find_method(config.name)
+    declared = method.fields(config.params, Target(info.model, info.model_sha256, info.layers))
+    lacking = {(field.name, field.dims) for field in declared} - {(field.name, field.dims) for field in info.fields}
+    if method.fuse is None or lacking or not len(archive):
+        can = [name for name, other in METHODS.items() if other.fuse is not None]
         raise ArchiveError(
-            f"{path}: does not hold the channels that mmel fuses; explain with --method mmel --set "
+            f"{path}: does not hold the fields that a method fuses; explain with --method {' or '.join(can)} --set "
             "archive.channels=all, without shifts or zooms"
         )
-    return tuple(sorted(first.shared))
+    return config
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,10 @@ def _check_apart(path: Path, out: Path) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """The weights, and what the new run says of itself."""
+    """The method with other weights, and what the new run says of itself."""
 
-    weights: HsrmWeights
+    method: Method
+    state: Any  # of the method, with these weights
     config: RunConfig
     info: RunInfo
     source: str
@@ -149,26 +154,27 @@ class _Job:
     @classmethod
     def plan(cls, path: Path, archive: Archive, options: FuseOptions) -> "_Job":
         """Check that archive and weights fit."""
-        scales, old = check_channels(archive, path), archive.info
+        old_method, old = check_fusable(archive, path), archive.info
         settings = {name: value for name, value in old.config.items() if name in RunConfig.model_fields}
         settings["method"] = settings["method"] | {"weights": options.weights, "transfer": options.transfer}
-        settings["method"] |= {"scales": list(scales)}
         try:
             config = RunConfig.model_validate(settings)
         except ValidationError as error:
             raise ArchiveError(
                 f"{path}: its configuration is not one that this version knows; explain again"
             ) from error
-        method, target = find_method("mmel"), Target(old.model, old.model_sha256, old.layers)
+        method, target = find_method(old_method.name), Target(old.model, old.model_sha256, old.layers)
         described = method.describe(config.method.params, target)
         identity = {"fused": old.config_sha256} | config.identity() | described
         info = replace(
             old,
             config=config.plain(),
             config_sha256=fingerprint(identity),
-            versions=versions() | described | {"fused_from": old.config_sha256},
+            versions=versions(),
+            trained=cast("Trained", described.get("trained", "untrained")),
+            described=described | {"fused_from": old.config_sha256},
         )
-        return cls(method.prepare(config.method.params, target), config, info, str(path.resolve()), described)
+        return cls(method, method.prepare(config.method.params, target), config, info, str(path.resolve()), described)
 
     def content(self) -> dict[str, Any]:
         """run.yaml; it names the input of the first run, so that eval finds it."""
@@ -194,7 +200,7 @@ def _go(
     count = 0
     for subjects, failures in stream.batches(done):
         bare = [stream.archive[f.id] for f in failures if f.id in stream.archive and f.id not in done]
-        records = fuse_again([*(s.record for s in subjects), *bare], job.weights)
+        records = _fuse_again([*(s.record for s in subjects), *bare], job)
         images = {s.sample.path: s.image for s in subjects if s.image is not None}
         batch = Batch([s.sample for s in subjects], images)
         drawn: list[Future[None]] = painter.start(records[: len(subjects)], batch) if painter else []
@@ -210,21 +216,18 @@ def _go(
     return count
 
 
-def fuse_again(records: list[Explanation], weights: HsrmWeights) -> list[Explanation]:
-    """The same records with maps fused anew from their channels."""
+def _fuse_again(records: list[Explanation], job: _Job) -> list[Explanation]:
+    """The same records with maps fused anew from their other fields."""
     if not records:
         return []
-
-    def stacked(arrays: list[np.ndarray]) -> torch.Tensor:
-        return torch.from_numpy(np.stack(arrays))
-
-    evidence = Evidence.of(
-        {kind: stacked([record.layers[kind] for record in records]) for kind in ARCHIVED},
-        {scale: stacked([record.shared[scale] for record in records]) for scale in records[0].shared},
-    )
+    assert job.method.fuse is not None  # noqa: S101 - check_fusable has seen to it
+    same = [field.name for field in job.info.fields if not field.ragged]
+    fields = {name: torch.from_numpy(np.stack([record.fields[name] for record in records])) for name in same}
     with torch.no_grad():
-        maps = fuse(evidence, weights).numpy()
-    return [replace(record, map=values) for record, values in zip(records, maps, strict=True)]
+        maps = job.method.fuse(fields, job.config.method.params, job.state).numpy()
+    return [
+        replace(record, fields=record.fields | {MAP.name: values}) for record, values in zip(records, maps, strict=True)
+    ]
 
 
 def _no_pixels(_image: Any) -> Pixels:

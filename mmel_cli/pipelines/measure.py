@@ -141,7 +141,7 @@ class Measurer:
                 continue
             row.size = localisation.size_class(mask, options)
             for kind in _PER_LAYER:
-                for layer in s.record.layers.get(kind, ()):
+                for layer in s.record.fields.get(f"layers/{kind}", ()):
                     values, _ = to_pixels(layer, s.record.box, s.record.image_size)
                     for name, value in (
                         ("pointing-game", localisation.pointing_game(values, mask, options.tolerance)),

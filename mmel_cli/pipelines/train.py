@@ -29,7 +29,7 @@ from mmel_cli.pipelines import folder
 from mmel_cli.pipelines.batches import Loader
 from mmel_cli.pipelines.control import Events, Stop
 from mmel_cli.pipelines.explain import explain
-from mmel_cli.pipelines.fuse import check_channels
+from mmel_cli.pipelines.fuse import check_fusable
 from mmel_cli.pipelines.subjects import Input, Stream, Subject, find_input
 from mmel_cli.render.training import plot_training, plot_weights
 from mmel_cli.training import ExampleStore, Objective, Progress, Trainer, TrainOptions, split_of
@@ -99,8 +99,8 @@ def train_weights(
                 return _nothing_yet(out, work, stopped)
         stack.enter_context(stop.watch())
         archive = stack.enter_context(load_archive(run))
-        scales = check_channels(archive, run)
-        return _Job(run, archive, scales, config, out, work, events, stop).train(stack, failed)
+        scales = check_fusable(archive, run).plain()["scales"]
+        return _Job(run, archive, tuple(scales), config, out, work, events, stop).train(stack, failed)
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class _Job:
         source = find_input(self.run, self.archive, self.config.data)
         if source.gone:
             raise UsageError(f"{self.run}: {source.gone}")
-        train, validation = (stack.enter_context(ExampleStore(self.work)) for _ in range(2))
+        train, validation = (stack.enter_context(ExampleStore(self.work, self.scales)) for _ in range(2))
         images: dict[str, set[int]] = {"train": set(), "validation": set()}
         unusable = 0
         log = stack.enter_context(folder.FailureLog(self.work))

@@ -8,9 +8,8 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from mmel_cli.attribution.hsrm import ARCHIVED, Evidence
+from mmel_cli.attribution.hsrm import Evidence, declared
 from mmel_cli.training.objectives import Examples
 from mmel_cli.types import Explanation
 
@@ -18,7 +17,8 @@ from mmel_cli.types import Explanation
 class ExampleStore:
     """Append examples, then read batches of them in any order; the file is gone when the store is closed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, scales: tuple[int, ...]) -> None:
+        self._scales = scales
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._count = 0
@@ -39,8 +39,7 @@ class ExampleStore:
         Raises:
             ValueError: if its arrays are not of the shapes of the first record.
         """
-        arrays = {name: record.layers[name] for name in ARCHIVED}
-        arrays |= {f"shared_{scale}": maps for scale, maps in record.shared.items()} | extra
+        arrays = {field.name: record.fields[field.name] for field in declared(self._scales)} | extra
         shapes = {name: array.shape for name, array in arrays.items()}
         self._shapes = self._shapes or shapes
         if shapes != self._shapes:
@@ -63,12 +62,6 @@ class ExampleStore:
             row[:] = np.frombuffer(self._file.read(size * rows.itemsize), np.float32)
         held = torch.from_numpy(rows).to(device)
         parts = held.split([int(np.prod(shape)) for shape in self._shapes.values()], 1)
-        return _examples(
-            {n: p.view(-1, *shape) for (n, shape), p in zip(self._shapes.items(), parts, strict=True)},
-        )
-
-
-def _examples(values: dict[str, Tensor]) -> Examples:
-    shared = {int(name[7:]): value for name, value in values.items() if name.startswith("shared_")}
-    evidence = Evidence.of(values, shared)
-    return Examples(evidence, values.get("truth"), values.get("images"), values.get("texts"))
+        values = {n: p.view(-1, *shape) for (n, shape), p in zip(self._shapes.items(), parts, strict=True)}
+        evidence = Evidence.of(values, self._scales)
+        return Examples(evidence, values.get("truth"), values.get("images"), values.get("texts"))

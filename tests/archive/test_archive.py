@@ -35,7 +35,9 @@ def assert_same(one, other, rtol=0.0):
         if isinstance(a, dict):
             assert a.keys() == b.keys()
             for key in a:
-                np.testing.assert_allclose(b[key], a[key], rtol=0, atol=rtol * np.abs(a[key]).max(), err_msg=str(key))
+                np.testing.assert_allclose(
+                    b[key], a[key], rtol=0, atol=rtol * np.abs(a[key]).max(initial=0), err_msg=str(key)
+                )
         elif isinstance(a, np.ndarray):
             np.testing.assert_allclose(b, a, rtol=0, atol=rtol * np.abs(a).max(), err_msg=field.name)
         else:
@@ -71,18 +73,22 @@ def test_float16_keeps_the_relative_size_of_small_gradients(tmp_path, info, make
 
 @pytest.mark.parametrize(("channels", "layers", "shared"), [("all", 5, 3), ("layers", 5, 0), ("final", 0, 0)])
 def test_channels(tmp_path, info, make, channels, layers, shared):
-    write(tmp_path, info, [make(0)], channels=channels)
+    kept = ArchiveOptions(channels=channels).kept(info.fields)
+    write(tmp_path, dataclasses.replace(info, fields=kept), [make(1)])
     with load_archive(tmp_path) as archive:
-        found = next(iter(archive))
-        assert (len(found.layers), len(found.shared)) == (layers, shared)
-        assert_same(dataclasses.replace(make(0), layers=found.layers, shared=found.shared), found)
+        found, whole = next(iter(archive)), make(1)
+        assert archive.info.fields == kept
+        by_layer = [name for name in found.fields if name.startswith("layers/")]
+        assert sum("shared" in name for name in by_layer) == shared
+        assert len(by_layer) == layers + shared
+        assert_same(dataclasses.replace(whole, fields={name: whole.fields[name] for name in found.fields}), found)
 
 
 def test_every_dataset_keeps_one_record_a_chunk_with_checksums(tmp_path, info, make):
     write(tmp_path, info, [make(n) for n in range(3)])
     with h5py.File(tmp_path / "part-00000.h5") as file:
         assert file.attrs["format"] == "mmel-maps"
-        assert file.attrs["version"] == 1
+        assert file.attrs["version"] == 2
         assert file["layers/shared_4"].shape == (3, 3, 4, 2, 1)
         for name in ("map", "layers/flow", "layers/shared_1", "score", "box"):
             item = file[name]
@@ -252,7 +258,7 @@ def absurd_grid(file, _secret):
 
 
 def other_version(file, _secret):
-    file.attrs["version"] = 2
+    file.attrs["version"] = 3
 
 
 def stranger(file, _secret):
@@ -320,8 +326,8 @@ def test_only_damage_is_set_aside_and_not_before_the_run_is_known_to_be_the_same
     with pytest.raises(UsageError, match="--overwrite"):
         committed_ids(tmp_path, info.config_sha256)
     with h5py.File(tmp_path / "part-00009.h5", "r+") as file:
-        file.attrs["version"] = 2
-    with pytest.raises(ArchiveError, match="version 1"):
+        file.attrs["version"] = 3
+    with pytest.raises(ArchiveError, match="version 1 or 2"):
         committed_ids(tmp_path, info.config_sha256)
     assert not list(tmp_path.glob("*.damaged"))
 
@@ -353,6 +359,6 @@ def test_many_shards_need_one_open_file(tmp_path, info, make):
 
 def test_shards_with_other_datasets_are_no_archive(tmp_path, info, make):
     write(tmp_path, info, [make(0)])
-    write(tmp_path, info, [make(1)], channels="final")
+    write(tmp_path, dataclasses.replace(info, fields=ArchiveOptions(channels="final").kept(info.fields)), [make(1)])
     with pytest.raises(ArchiveError, match="another run"):
         load_archive(tmp_path)

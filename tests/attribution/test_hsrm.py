@@ -45,7 +45,7 @@ def test_fusion_equals_a_literal_loop(capture, scales):
     found = METHODS["mmel"].explain(capture, params, weights)
     arrays = {n: v.double().numpy() for n, v in vars(weights).items() if n != "scales"} | {"scales": scales}
     for p in range(2):
-        raw = {kind: found.layers[kind][p].double().numpy() for kind in found.layers}
+        raw = {name.removeprefix("layers/"): maps[p].double().numpy() for name, maps in found.fields.items()}
         expected = hsrm_loops.fuse(
             raw["loosened"],
             raw["flow"],
@@ -63,7 +63,7 @@ def test_archived_channels_are_enough_to_fuse_again(capture):
     """What the archive holds, fused with other weights, equals explaining with those weights."""
     params, other = Params(), random_weights((1, 2, 4))
     first = METHODS["mmel"].explain(capture, params, untrained(4, params.scales))
-    evidence = hsrm.Evidence.of(first.layers, first.shared)
+    evidence = hsrm.Evidence.of(first.fields, params.scales)
     assert torch.equal(hsrm.fuse(evidence, other), METHODS["mmel"].explain(capture, params, other).map)
 
 
@@ -131,12 +131,13 @@ def test_the_builtin_model_has_weights_of_its_own():
     """`auto` finds them by SHA-256, layers, scales and temperature; anything else has the untrained defaults."""
     spec = load_model("builtin", "cpu", "float32").spec
     target = Target(spec.name, spec.sha256, tuple(range(1, spec.layers + 1)))
-    found, origin = choose_weights("auto", target, (1, 2, 4), temperature=0.1)
-    assert "shipped" in origin
+    found, trained, origin = choose_weights("auto", target, (1, 2, 4), temperature=0.1)
+    assert trained == "shipped"
+    assert "localization" in origin
     assert not torch.equal(found.layer, torch.zeros(spec.layers))
     for other, scales, temperature in ((target, (1, 2), 0.1), (target, (1, 2, 4), 0.2),
                                        (Target("x", "0" * 64, target.layers), (1, 2, 4), 0.1)):  # fmt: skip
-        assert choose_weights("auto", other, scales, temperature=temperature)[1] == "untrained defaults"
+        assert choose_weights("auto", other, scales, temperature=temperature)[1] == "untrained"
 
 
 def test_constant_rows_become_one_under_minmax():

@@ -61,7 +61,7 @@ def test_grad_eclip_equals_the_paper(tmp_path, heads, seed):
     assert expected.max() > 0
     assert (mine - expected).abs().max() <= 1e-4 * expected.abs().max()
     tokens = published_token_map(raw, pixels.values, words.ids[0], end, single=single)
-    assert (found.tokens[0, 1:end].double() - tokens).abs().max() <= 1e-4 * tokens.abs().max()
+    assert (found.fields["tokens/map"][0, 1:end].double() - tokens).abs().max() <= 1e-4 * tokens.abs().max()
     capture = model.capture([pixels], words, [(0, 0)], request)
     assert capture.score[0].item() == pytest.approx(score.item(), abs=1e-6)
 

@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+from mmel_cli.attribution.flow import FLOW
 from mmel_cli.attribution.views import FINER, View, look, overlay, views_of
+from mmel_cli.fields import MAP, TOKEN_MAP
 from mmel_cli.tensors import Attribution
 
+FIELDS = (MAP, TOKEN_MAP, FLOW)
 SIZE, GRID = (32, 32), (8, 8)
 
 
 def seen(images, view):
     """The 'map' of a view: what a perfect model would find, the mean of each 4 x 4 patch of what it is shown."""
     cells = torch.nn.functional.avg_pool2d(look(images, view)[:, :1], 4)[:, 0]
-    return Attribution(map=cells, tokens=torch.zeros(len(images), 2), layers={"flow": cells[:, None]})
+    return Attribution({"map": cells, "tokens/map": torch.zeros(len(images), 2), "layers/flow": cells[:, None]})
 
 
 def test_one_view_is_the_image_itself():
@@ -39,7 +42,9 @@ def test_the_map_of_every_view_comes_back_to_its_place(view):
     y, x = torch.meshgrid(*(torch.arange(side) + 0.5 for side in SIZE), indexing="ij")
     hill = torch.exp(-((y - 13) ** 2 + (x - 18) ** 2) / 30)
     images = hill.expand(1, 3, *SIZE)
-    found = overlay([(view, seen(images, view))], SIZE).map[0].nan_to_num()  # nothing is known where it looks past
+    found = (
+        overlay([(view, seen(images, view))], FIELDS, SIZE).map[0].nan_to_num()
+    )  # nothing is known where it looks past
     truth = torch.nn.functional.avg_pool2d(hill[None], 4 // FINER)[0]
     assert found.shape == (GRID[0] * FINER, GRID[1] * FINER)
     inner = slice(4, 12)  # a view that shows less says nothing about the rest
@@ -52,9 +57,9 @@ def test_the_map_of_every_view_comes_back_to_its_place(view):
 
 def test_pixels_that_no_view_but_one_shows_count_that_one():
     ones = torch.ones(1, 3, *SIZE)
-    found = overlay([(view, seen(ones, view)) for view in views_of(5, (0.5, 2.0), 4)], SIZE)
+    found = overlay([(view, seen(ones, view)) for view in views_of(5, (0.5, 2.0), 4)], FIELDS, SIZE)
     torch.testing.assert_close(found.map, torch.ones(1, 16, 16))
-    torch.testing.assert_close(found.layers["flow"], torch.ones(1, 1, 16, 16))
+    torch.testing.assert_close(found.fields["layers/flow"], torch.ones(1, 1, 16, 16))
 
 
 def test_shifts_show_what_is_finer_than_a_patch():
@@ -64,7 +69,7 @@ def test_shifts_show_what_is_finer_than_a_patch():
     truth = torch.nn.functional.avg_pool2d(image[:, :1], 2)[:, 0].numpy().ravel()
 
     def likeness(shifts):
-        found = overlay([(view, seen(image, view)) for view in views_of(shifts, (), 4)], SIZE)
+        found = overlay([(view, seen(image, view)) for view in views_of(shifts, (), 4)], FIELDS, SIZE)
         return np.corrcoef(found.map.numpy().ravel(), truth)[0, 1]
 
     assert likeness(5) > likeness(1) + 0.05

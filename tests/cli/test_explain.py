@@ -102,7 +102,7 @@ def test_every_method_and_geometry(photos, tiny, tmp_path, mmel, method, geometr
             assert np.isfinite(record.map).all()
             assert record.map.any() or method == "grad-eclip"  # a random model may have only evidence against
             if method == "flow":
-                np.testing.assert_allclose(record.map, record.layers["flow"].sum(0), rtol=1e-5, atol=1e-7)
+                np.testing.assert_allclose(record.map, record.fields["layers/flow"].sum(0), rtol=1e-5, atol=1e-7)
     assert not (run / "heatmaps").exists()
 
 

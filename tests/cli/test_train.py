@@ -78,11 +78,11 @@ def test_fusing_an_archive_equals_explaining_with_the_weights(scenes, weights, t
         moved = 0.0
         for a, b, c in zip(one, two, before, strict=True):
             np.testing.assert_allclose(b.map, a.map, rtol=1e-4, atol=1e-5 * np.abs(a.map).max())
-            np.testing.assert_array_equal(b.layers["flow"], c.layers["flow"])
+            np.testing.assert_array_equal(b.fields["layers/flow"], c.fields["layers/flow"])
             np.testing.assert_array_equal(b.token_map, c.token_map)
             moved = max(moved, float(np.abs(b.map / np.abs(b.map).max() - c.map / np.abs(c.map).max()).max()))
         assert moved > 0.01  # the weights do something
-        assert two.info.versions["weights_sha256"] == one.info.versions["weights_sha256"]
+        assert two.info.described["weights_sha256"] == one.info.described["weights_sha256"]
         assert len(list((tmp_path / "fused/heatmaps").rglob("*.png"))) == len(two)
     assert mmel("verify", tmp_path / "fused")[0] == 0
     code, out, _ = mmel("eval", scenes / "run", tmp_path / "fused", "--metrics", "pixel-ap,insertion", "--json",
@@ -264,7 +264,7 @@ def test_shifts_keep_a_finer_grid_that_cannot_be_fused_again(scenes, weights, ti
         assert five.info.grid == tuple(2 * side for side in one.info.grid)
         for fine, plain in zip(five, one, strict=True):
             assert fine.map.shape == five.info.grid
-            assert fine.layers["flow"].shape == (len(five.info.layers), *five.info.grid)
+            assert fine.fields["layers/flow"].shape == (len(five.info.layers), *five.info.grid)
             assert fine.score == pytest.approx(plain.score, rel=1e-5)
     code, _, err = mmel("fuse", tmp_path / "five", "--weights", weights, "--out", tmp_path / "never")
     assert code == 1

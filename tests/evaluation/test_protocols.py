@@ -56,8 +56,8 @@ def caption() -> Words:
 
 
 def explained(values, tokens=(0.0, 0.0, 0.0), box=(0, 0, SIDE, SIDE), size=(SIDE, SIDE)) -> Explanation:
-    return Explanation("r", "r.png", "a b c", False, 0.5, size, box, np.asarray(values, np.float32),
-                       tokens=("a", "b", "c"), token_map=np.asarray(tokens, np.float32))  # fmt: skip
+    fields = {"map": np.asarray(values, np.float32), "tokens/map": np.asarray(tokens, np.float32)}
+    return Explanation("r", "r.png", "a b c", False, 0.5, size, box, fields, tokens=("a", "b", "c"))
 
 
 @pytest.fixture

@@ -92,9 +92,11 @@ def test_a_batch_with_shared_images_and_captions_equals_singles(model, name):
         keys = together.text.keys[p]
         scale = single.map.abs().max()
         assert (batch.map[p] - single.map[0]).abs().max() <= 1e-5 * scale
-        assert (batch.tokens[p][keys] - single.tokens[0][keys]).abs().max() <= 1e-5 * single.tokens.abs().max()
-        for kind, maps in single.layers.items():
-            assert (batch.layers[kind][p] - maps[0]).abs().max() <= 1e-5 * maps.abs().max(), kind
+        assert (batch.fields["tokens/map"][p][keys] - single.fields["tokens/map"][0][keys]).abs().max() <= (
+            1e-5 * single.fields["tokens/map"].abs().max()
+        )
+        for kind, maps in single.fields.items():
+            assert (batch.fields[kind][p] - maps[0]).abs().max() <= 1e-5 * maps.abs().max(), kind
 
 
 def test_each_image_and_caption_is_encoded_once(model, monkeypatch):

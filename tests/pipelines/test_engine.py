@@ -38,15 +38,15 @@ def test_a_batch_that_does_not_fit_is_explained_in_halves(photos, settings, tmp_
         np.testing.assert_allclose(one.column("map"), other.column("map"), rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", ["map", "layers"])
+@pytest.mark.parametrize("kind", ["map", "layers/flow"])
 def test_a_map_that_is_not_finite_is_a_failure_of_its_pair_alone(photos, settings, tmp_path, monkeypatch, kind):
     method = METHODS["flow"]
 
     def spoiled(capture, params, state):
         found = method.explain(capture, params, state)
-        broken = (found.map if kind == "map" else found.layers["flow"]).clone()
+        broken = found.fields[kind].clone()
         broken[2].view(-1)[0] = torch.nan
-        return dataclasses.replace(found, **({"map": broken} if kind == "map" else {"layers": {"flow": broken}}))
+        return dataclasses.replace(found, fields=found.fields | {kind: broken})
 
     monkeypatch.setitem(METHODS, "flow", dataclasses.replace(method, explain=spoiled))
     config = load_config(None, ["limit=8"], settings | {"method.name": "flow"})

@@ -23,7 +23,7 @@ def one_hot(row, column, grid=(8, 8)):
 
 def heat(photo, explanation, options=PLAIN):
     """Where the picture differs from a picture of an empty map."""
-    empty = dataclasses.replace(explanation, map=np.zeros_like(explanation.map))
+    empty = dataclasses.replace(explanation, fields=explanation.fields | {"map": np.zeros_like(explanation.map)})
     one, other = (np.asarray(render(photo, e, options), np.int64) for e in (explanation, empty))
     return np.abs(one - other).sum(-1)
 

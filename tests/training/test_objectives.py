@@ -8,6 +8,7 @@ import torch
 
 from mmel_cli.attribution import hsrm
 from mmel_cli.attribution.weights import PARAMETERS, untrained
+from mmel_cli.fields import Sizes
 from mmel_cli.training import Examples, ExampleStore, Objective, Trainer, TrainOptions, split_of
 from mmel_cli.training.objectives import distance, energy_inside, mask_cosine, peak_inside, soft_scores
 from mmel_cli.types import Explanation
@@ -20,19 +21,18 @@ def record(rng, number, image="i"):
     truth = np.zeros(GRID, np.float32)
     row, column = divmod(int(rng.integers(16)), 4)
     truth[row, column] = 1
-    layers = {kind: rng.normal(size=(LAYERS, *GRID)).astype(np.float32) for kind in hsrm.ARCHIVED}
-    layers["flow"][1] = 2 * truth + 0.1 * layers["flow"][1]
+    sizes = Sizes(LAYERS, GRID, 0, 0)
+    fields = {f.name: rng.normal(size=f.shape(sizes)).astype(np.float32) for f in hsrm.declared(SCALES)}
+    fields["layers/flow"][1] = 2 * truth + 0.1 * fields["layers/flow"][1]
     for kind in ("lambda", "attention"):
-        layers[kind] = np.abs(layers[kind]) / 4
-    shared = {s: rng.normal(size=(LAYERS, 4, 4 // s, 4 // s)).astype(np.float32) for s in SCALES}
-    made = Explanation(
-        f"{image}{number}", image, "c", False, 0.1, (8, 8), (0, 0, 8, 8), np.zeros(GRID, np.float32), layers, shared
-    )
+        fields[f"layers/{kind}"] = np.abs(fields[f"layers/{kind}"]) / 4
+    fields["map"] = np.zeros(GRID, np.float32)
+    made = Explanation(f"{image}{number}", image, "c", False, 0.1, (8, 8), (0, 0, 8, 8), fields)
     return made, {"truth": truth}
 
 
 def filled(folder, count, seed=0):
-    store, rng = ExampleStore(folder), np.random.default_rng(seed)
+    store, rng = ExampleStore(folder, SCALES), np.random.default_rng(seed)
     for number in range(count):
         store.add(*record(rng, number))
     return store
@@ -87,16 +87,16 @@ def test_objectives_are_differentiable_in_the_map():
 def test_the_store_gives_back_what_it_took_in_any_order(tmp_path):
     rng = np.random.default_rng(3)
     records = [record(rng, number) for number in range(5)]
-    with ExampleStore(tmp_path) as store:
+    with ExampleStore(tmp_path, SCALES) as store:
         for made, extra in records:
             store.add(made, extra)
         assert list(tmp_path.iterdir()) == []  # unnamed: a kill leaves nothing behind
         found = store.read([3, 0], torch.device("cpu"))
         for place, number in enumerate((3, 0)):
             made, extra = records[number]
-            np.testing.assert_array_equal(found.evidence.flow[place], made.layers["flow"])
-            np.testing.assert_array_equal(found.evidence.looseness[place], made.layers["lambda"])
-            np.testing.assert_array_equal(found.evidence.shared[2][place], made.shared[2])
+            np.testing.assert_array_equal(found.evidence.flow[place], made.fields["layers/flow"])
+            np.testing.assert_array_equal(found.evidence.looseness[place], made.fields["layers/lambda"])
+            np.testing.assert_array_equal(found.evidence.shared[2][place], made.fields["layers/shared_2"])
             np.testing.assert_array_equal(found.truth[place], extra["truth"])
         with pytest.raises(ValueError, match="other shapes"):
             store.add(records[0][0], {})
