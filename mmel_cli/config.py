@@ -32,7 +32,7 @@ from mmel_cli.training.options import TrainOptions
 _STRICT = ConfigDict(extra="forbid")
 _NOT_IDENTITY = ("batch_size", "workers", "limit")
 """Settings that change neither numbers nor pictures: another value may go on in the same folder."""
-_NOT_SCORES = ("metrics", "batch_size", "workers", "plots", "comparison", "data", "model", "captions")
+_NOT_SCORES = ("metrics", "batch_size", "workers", "plots", "comparison", "data", "model", "captions", "image")
 """The same for the scores of an evaluation: each set of metrics has its own log, and instead of paths the SHA-256 of
 maps, model and captions counts. Images and masks are not hashed: a changed one needs --overwrite."""
 
@@ -83,6 +83,12 @@ class ImageConfig(Section):
         if value not in GEOMETRIES:
             raise ValueError(f"is not one of {', '.join(GEOMETRIES)}")
         return value
+
+
+class LimitsConfig(Section):
+    """How images are decoded where the geometry is that of a run."""
+
+    limits: _Image = _Image()  # type: ignore[valid-type]
 
 
 class MethodConfig(Section):
@@ -148,6 +154,7 @@ class EvalConfig(Section):
     workers: int = Field(default=4, ge=1, le=256)
     limit: int | None = Field(default=None, ge=1)
     plots: bool = True
+    image: LimitsConfig = LimitsConfig()
     faithfulness: _Faithfulness = _Faithfulness()  # type: ignore[valid-type]
     aid: _Aid = _Aid()  # type: ignore[valid-type]
     localisation: _Localisation = _Localisation()  # type: ignore[valid-type]
@@ -173,6 +180,12 @@ class EvalConfig(Section):
     def identity(self) -> dict[str, Any]:
         """What must agree for an evaluation to go on in the same folder: what the scores depend on."""
         return {name: value for name, value in self.plain().items() if name not in _NOT_SCORES}
+
+
+class FuseConfig(Section):
+    """What of `mmel fuse` is a setting."""
+
+    image: LimitsConfig = LimitsConfig()
 
 
 class TrainConfig(RunConfig):
@@ -228,6 +241,16 @@ def load_eval_config(
         return EvalConfig.model_validate(tree)
     except ValidationError as error:
         raise UsageError(_explain(error, file, node, EvalConfig().plain())) from error
+
+
+def load_fuse_config(settings: Sequence[str] = ()) -> FuseConfig:
+    """The same for `mmel fuse`, which reads no file."""
+    tree: dict[str, Any] = {}
+    _merge(tree, settings, {})
+    try:
+        return FuseConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(_explain(error, None, None, FuseConfig().model_dump())) from error
 
 
 def _load(kind: type[_Run], file: Path | None, settings: Sequence[str], options: dict[str, Any] | None) -> _Run:

@@ -1,8 +1,8 @@
 """What travels between the stages: frozen dataclasses of plain values and numpy arrays (tensors.py: the torch side)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -27,14 +27,25 @@ class Word:
 
 
 @dataclass(frozen=True)
+class ImageRef:
+    """The bytes of an image or a mask, whatever holds them: a file, a member of an archive, a row of a table.
+
+    Two references are equal if their keys are, so what is cached by reference or by key is decoded once.
+    """
+
+    key: str  # what messages call it, and unlike that of any other image: a path, or "photos.zip/a.jpg"
+    open: Callable[[], BinaryIO] = field(compare=False, repr=False)  # seekable, at its start; RecordError if refused
+
+
+@dataclass(frozen=True)
 class Sample:
     """One image-caption pair of the input."""
 
     id: str  # the path relative to INPUT with its suffix, then "#k" for the image's k-th caption, from 0
     image: str  # the path relative to INPUT, with forward slashes
-    path: Path  # where to read it
+    ref: ImageRef
     caption: str
-    mask: Path | None = None  # what the caption is about, as an image of the same size, non-zero inside
+    mask: ImageRef | None = None  # what the caption is about, as an image of the same size, non-zero inside
     boxes: tuple[Box, ...] = ()
 
 

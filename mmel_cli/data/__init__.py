@@ -1,5 +1,5 @@
-"""Where pairs come from: folders of images with captions, decoded safely."""
+"""Where pairs come from: images with captions, whatever holds them, decoded safely."""
 
-from mmel_cli.data.source import Source, open_source
+from mmel_cli.data.source import SOURCES, Recognise, Request, Source, open_source, reopen
 
-__all__ = ["Source", "open_source"]
+__all__ = ["SOURCES", "Recognise", "Request", "Source", "open_source", "reopen"]

@@ -1,17 +1,18 @@
 """Decode images from strangers: upright RGB, or a RecordError of one line."""
 
-import stat
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mmel_cli.data.paths import shown
 from mmel_cli.errors import RecordError
+from mmel_cli.types import ImageRef
 
 # No EPS (it runs Ghostscript), no PDF, no formats that only files from another age use.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
@@ -39,25 +40,25 @@ class ImageLimits:
     max_bytes: int = 200_000_000
 
 
-def decode(path: Path, limits: ImageLimits = ImageLimits()) -> Image.Image:
-    """The first frame of an image file, upright (EXIF), as RGB; transparency over white. It carries no metadata.
+def decode(ref: ImageRef, limits: ImageLimits = ImageLimits()) -> Image.Image:
+    """The first frame of an image, upright (EXIF), as RGB; transparency over white. It carries no metadata.
 
     Raises:
-        RecordError: stage "image", one line naming the file and the fault.
+        RecordError: stage "image", one line naming the image by its key, and the fault.
     """
-    with _decoded(path, limits) as image:
+    with _decoded(ref, limits) as image:
         rgb = to_rgb(_upright(image))
         rgb.info.clear()  # a stale orientation would turn it again
         return rgb
 
 
-def read_mask(path: Path, size: tuple[int, int], limits: ImageLimits = ImageLimits()) -> np.ndarray:
+def read_mask(ref: ImageRef, size: tuple[int, int], limits: ImageLimits = ImageLimits()) -> np.ndarray:
     """A mask image as bool (height, width): true where a channel is not zero and the pixel is not transparent.
 
     Raises:
         RecordError: stage "image", also if it is not of `size` (height, width).
     """
-    with _decoded(path, limits) as image:
+    with _decoded(ref, limits) as image:
         inside = _inside(_upright(image))
         if inside.shape != size:
             height, width = inside.shape
@@ -91,12 +92,11 @@ def _inside(image: Image.Image) -> np.ndarray:
 
 
 @contextmanager
-def _decoded(path: Path, limits: ImageLimits) -> Iterator[Image.Image]:
-    """The decoded first frame; whatever goes wrong up to the end of the block is a RecordError that names the file."""
-    name = shown(str(path))
+def _decoded(ref: ImageRef, limits: ImageLimits) -> Iterator[Image.Image]:
+    """The decoded first frame; whatever goes wrong up to the end of the block is a RecordError that names the image."""
+    name = shown(ref.key)
     try:
-        _check_file(path, limits)
-        with Image.open(path, formats=FORMATS) as image:
+        with ref.open() as file, Image.open(_checked(file, limits), formats=FORMATS) as image:
             _check_size(image.size, limits)
             image.load()
             yield image
@@ -110,15 +110,15 @@ def _decoded(path: Path, limits: ImageLimits) -> Iterator[Image.Image]:
         raise RecordError("image", f"{name}: cannot be decoded ({_short(error)}); replace the file") from error
 
 
-def _check_file(path: Path, limits: ImageLimits) -> None:
-    """Before opening: a pipe would block for ever."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise RecordError("image", "is no regular file")
-    if status.st_size == 0:
+def _checked(file: BinaryIO, limits: ImageLimits) -> BinaryIO:
+    """The file at its start, unless it is empty or too large."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
         raise RecordError("image", "is empty; replace the file")
-    if status.st_size > limits.max_bytes:
-        raise RecordError("image", f"is {status.st_size} bytes, over image.limits.max_bytes={limits.max_bytes}")
+    if size > limits.max_bytes:
+        raise RecordError("image", f"is {size} bytes, over image.limits.max_bytes={limits.max_bytes}")
+    file.seek(0)
+    return file
 
 
 def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:

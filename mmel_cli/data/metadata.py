@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmel_cli.data.captions import NO_CAPTION, check_caption
-from mmel_cli.data.paths import images, is_storable, record_id, resolve, shown, walk
+from mmel_cli.data.paths import file_ref, images, is_storable, record_id, resolve, shown, walk
 from mmel_cli.data.rows import Row, read_rows
 from mmel_cli.errors import RecordError, UsageError
-from mmel_cli.types import Box, Failure, Sample
+from mmel_cli.types import Box, Failure, ImageRef, Sample
 
 NAMES = ("metadata.csv", "metadata.jsonl")
 COLUMNS = ("text", "caption", "prompt", "title")  # the first that a row has
@@ -65,7 +65,7 @@ class Metadata:
         try:
             given = _given_id(row, where)
             mask = self._mask(folder, row, where, seen)
-            path = resolve(self.root, image)
+            ref = file_ref(resolve(self.root, image))
             boxes = _boxes(row.get("boxes"), where)
             captions = self._captions(row, where)
         except RecordError as error:
@@ -76,7 +76,7 @@ class Metadata:
             identity = given or record_id(image, number)
             if given and len(captions) > 1:
                 identity = f"{given}#{number}"
-            yield _sample(identity, image, path, (caption, where), (mask, boxes), seen)
+            yield _sample(identity, image, ref, (caption, where), (mask, boxes), seen)
 
     def _captions(self, row: Row, where: str) -> list[Any]:
         """The row's captions, unchecked; one None if it has none."""
@@ -90,12 +90,12 @@ class Metadata:
             value = named if named is not None else [row[key] for key in numbered if row[key] not in (None, "")]
         return (value or [None]) if isinstance(value, list) else [value]
 
-    def _mask(self, folder: PurePosixPath, row: Row, where: str, seen: _Seen) -> Path | None:
+    def _mask(self, folder: PurePosixPath, row: Row, where: str, seen: _Seen) -> ImageRef | None:
         if row.get("mask") in (None, ""):
             return None
         name = _name(folder, row, "mask", where)
         seen.files.setdefault(_digest(name), 0)
-        return resolve(self.root, name)
+        return file_ref(resolve(self.root, name))
 
 
 def find(root: Path) -> tuple[str, ...]:
@@ -143,9 +143,9 @@ def check_columns(root: Path, files: tuple[str, ...], column: str | None) -> Non
 def _sample(
     identity: str,
     image: str,
-    path: Path,
+    ref: ImageRef,
     said: tuple[Any, str],
-    truth: tuple[Path | None, tuple[Box, ...]],
+    truth: tuple[ImageRef | None, tuple[Box, ...]],
     seen: _Seen,
 ) -> Sample | Failure:
     caption, where = said
@@ -156,7 +156,7 @@ def _sample(
     if _digest(identity) in seen.ids:
         return Failure(identity, "pair", f"id {shown(identity)} in {where} is not unique")
     seen.ids.add(_digest(identity))
-    return Sample(id=identity, image=image, path=path, caption=text, mask=truth[0], boxes=truth[1])
+    return Sample(id=identity, image=image, ref=ref, caption=text, mask=truth[0], boxes=truth[1])
 
 
 def _name(folder: PurePosixPath, row: Row, key: str, where: str) -> str:

@@ -4,13 +4,16 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from mmel_cli.errors import RecordError, UsageError
-from mmel_cli.types import Failure
+from mmel_cli.types import Failure, ImageRef
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2"))
 _MAX_SHOWN = 300
+_CACHED = ("datasets--", "models--", "spaces--")  # how HuggingFace's cache names a repository
 
 
 def shown(text: str) -> str:
@@ -88,7 +91,7 @@ def resolve(root: Path, name: str) -> Path:
         raise RecordError("pair", f"{shown(name)}: {what}")
     full = root / path
     try:
-        inside = full.resolve(strict=True).is_relative_to(root.resolve())
+        inside = _is_inside(full.resolve(strict=True), root.resolve())
         regular = inside and stat.S_ISREG(full.stat().st_mode)
     except FileNotFoundError as error:
         raise RecordError("image", f"{shown(str(full))}: does not exist") from error
@@ -99,6 +102,32 @@ def resolve(root: Path, name: str) -> Path:
     if not regular:
         raise RecordError("pair", f"{shown(name)}: is no regular file; refused")
     return full
+
+
+def _is_inside(target: Path, root: Path) -> bool:
+    """Whether a file lies below `root`, or among the blobs of the cached HuggingFace repository that `root` shows.
+
+    Such a cache keeps the bytes of `<repository>/snapshots/<revision>/<name>` in `<repository>/blobs`. Both paths are
+    resolved.
+    """
+    if target.is_relative_to(root):
+        return True
+    return any(
+        shelf.name == "snapshots" and shelf.parent.name.startswith(_CACHED) and target.parent == shelf.parent / "blobs"
+        for shelf in (root, *root.parents)
+    )
+
+
+def file_ref(path: Path) -> ImageRef:
+    """The reference to an image file; its key is the path as it is given."""
+    return ImageRef(str(path), partial(_open_file, path))
+
+
+def _open_file(path: Path) -> BinaryIO:
+    """Open a regular file; asked before opening, since a pipe would block for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise RecordError("image", "is no regular file")
+    return path.open("rb")
 
 
 def record_id(image: str, number: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from mmel_cli.data.captions import NO_CAPTION, first_line
-from mmel_cli.data.paths import images, record_id, resolve, shown
+from mmel_cli.data.paths import file_ref, images, record_id, resolve, shown
 from mmel_cli.errors import RecordError
 from mmel_cli.types import Failure, Sample
 
@@ -20,8 +20,8 @@ def read(root: Path) -> Iterator[Sample | Failure]:
             continue
         identity = record_id(name, 0)
         try:
-            path = resolve(root, name)
-            yield Sample(id=identity, image=name, path=path, caption=_caption(root, name))
+            ref = file_ref(resolve(root, name))
+            yield Sample(id=identity, image=name, ref=ref, caption=_caption(root, name))
         except RecordError as error:
             yield Failure(identity, error.stage, str(error))
 

@@ -36,16 +36,24 @@ class AidOptions:
             raise ValueError("aid.points must be at least 2")
 
 
+def shrink(image: Image.Image) -> Image.Image:
+    """An image at a short side of at most 640 pixels; of such an image, the same again."""
+    factor = min(1.0, SHORT_SIDE / min(image.size))
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(size, Image.Resampling.BICUBIC) if factor < 1 else image
+
+
 def eclip_images(image: Image.Image, explanation: Explanation) -> tuple[list[Image.Image], list[Image.Image]]:
     """Grad-ECLIP's altered originals: 10 insertions and the original; the original and 10 deletions.
+
+    `image` is the original, or what `shrink` made of it.
 
     Pixels are ranked once, at the original's size (shrunk to a short side of 640); those that the map does not cover
     come last. Deleted pixels take uniform random colours, drawn from the record id.
     """
-    factor = min(1.0, SHORT_SIDE / min(image.size))
-    size = (max(1, round(image.height * factor)), max(1, round(image.width * factor)))
-    small = image.resize((size[1], size[0]), Image.Resampling.BICUBIC) if factor < 1 else image
-    scale_x, scale_y = size[1] / image.width, size[0] / image.height
+    small = shrink(image)
+    size = (small.height, small.width)
+    scale_x, scale_y = size[1] / explanation.image_size[1], size[0] / explanation.image_size[0]
     x0, y0, x1, y1 = explanation.box
     values, part = to_pixels(explanation.map, (x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y), size)
     full = np.full(size, -np.inf)

@@ -2,31 +2,39 @@
 
 A batch is `size` consecutive entries of the input, whatever becomes of them, so the same pairs meet in the same
 batch on every run, resumed or not; results are then equal bit for bit.
+
+An original lives only while it is decoded: what a batch holds of an image is the model's input and the smaller copies
+that the caller names, so memory does not grow with the size of photos times the size of batches.
 """
 
+import os
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
+from threading import Semaphore
 
 from PIL.Image import Image
 
 from mmel_cli.data.images import ImageLimits, decode
 from mmel_cli.errors import RecordError
 from mmel_cli.model import Pixels
-from mmel_cli.types import Failure, Sample
+from mmel_cli.types import Failure, ImageRef, Sample
 
 _AHEAD = 2  # batches that are decoded before they are needed
+
+Keep = Callable[[Image], Image]
+"""Makes of the upright RGB original the copy that is needed later, at a size that does not grow with the original."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image in memory, and as model input."""
+    """What is kept of an image: as model input, the copies that were asked for, and how large it was."""
 
-    image: Image
     pixels: Pixels
+    size: tuple[int, int]  # height, width of the original
+    kept: Mapping[str, Image] = field(default_factory=dict)  # by the names in Loader.keep
 
 
 @dataclass(frozen=True)
@@ -34,22 +42,24 @@ class Batch:
     """The usable pairs of a batch with their distinct images, and the failures."""
 
     samples: list[Sample] = field(default_factory=list)
-    images: dict[Path, Decoded] = field(default_factory=dict)
+    images: dict[str, Decoded] = field(default_factory=dict)  # by ImageRef.key
     failures: list[Failure] = field(default_factory=list)
     skipped: int = 0  # done before
 
 
 @dataclass(frozen=True)
 class Loader:
-    """How entries become batches."""
+    """How entries become batches. However many threads the pool has, `gate` bounds how many originals are in memory."""
 
     pool: ThreadPoolExecutor
     limits: ImageLimits
     preprocess: Callable[[Image], Pixels]
+    keep: Mapping[str, Keep] = field(default_factory=dict)
+    gate: Semaphore = field(default_factory=lambda: Semaphore(os.cpu_count() or 1))
 
     def batches(self, chunks: Iterable[list[Sample | Failure]], done: Container[str]) -> Iterator[Batch]:
         """Yield a batch for each chunk, in order; pairs whose id is in `done` are skipped without being decoded."""
-        waiting: deque[tuple[Batch, dict[Path, Future[Decoded]]]] = deque()
+        waiting: deque[tuple[Batch, dict[str, Future[Decoded]]]] = deque()
         for chunk in chunks:
             waiting.append(self._start(chunk, done))
             if len(waiting) > _AHEAD:
@@ -57,16 +67,19 @@ class Loader:
         while waiting:
             yield _finish(*waiting.popleft())
 
-    def _start(self, chunk: list[Sample | Failure], done: Container[str]) -> tuple[Batch, dict[Path, Future[Decoded]]]:
+    def _start(self, chunk: list[Sample | Failure], done: Container[str]) -> tuple[Batch, dict[str, Future[Decoded]]]:
         samples = [entry for entry in chunk if isinstance(entry, Sample) and entry.id not in done]
         failures = [entry for entry in chunk if isinstance(entry, Failure)]
         skipped = len(chunk) - len(samples) - len(failures)
-        paths = dict.fromkeys(sample.path for sample in samples)
-        return Batch(samples, {}, failures, skipped), {path: self.pool.submit(self._decode, path) for path in paths}
+        refs = {sample.ref.key: sample.ref for sample in samples}
+        futures = {key: self.pool.submit(self._decode, ref) for key, ref in refs.items()}
+        return Batch(samples, {}, failures, skipped), futures
 
-    def _decode(self, path: Path) -> Decoded:
-        image = decode(path, self.limits)
-        return Decoded(image, self.preprocess(image))
+    def _decode(self, ref: ImageRef) -> Decoded:
+        with self.gate:
+            image = decode(ref, self.limits)
+            kept = {name: make(image) for name, make in self.keep.items()}
+            return Decoded(self.preprocess(image), (image.height, image.width), kept)
 
 
 def by_count(entries: Iterable[Sample | Failure], size: int) -> Iterator[list[Sample | Failure]]:
@@ -90,15 +103,16 @@ def by_image(samples: Iterable[Sample], size: int) -> Iterator[list[Sample | Fai
         yield chunk
 
 
-def _finish(batch: Batch, futures: dict[Path, Future[Decoded]]) -> Batch:
+def _finish(batch: Batch, futures: dict[str, Future[Decoded]]) -> Batch:
     """Wait for the images; a pair whose image failed becomes a Failure."""
-    images: dict[Path, Decoded] = {}
-    broken: dict[Path, RecordError] = {}
-    for path, future in futures.items():
+    images: dict[str, Decoded] = {}
+    broken: dict[str, RecordError] = {}
+    for key, future in futures.items():
         try:
-            images[path] = future.result()
+            images[key] = future.result()
         except RecordError as error:
-            broken[path] = error
-    failures = [Failure(s.id, broken[s.path].stage, str(broken[s.path])) for s in batch.samples if s.path in broken]
-    samples = [sample for sample in batch.samples if sample.path in images]
+            broken[key] = error
+    faults = [(sample.id, broken[sample.ref.key]) for sample in batch.samples if sample.ref.key in broken]
+    failures = [Failure(name, error.stage, str(error)) for name, error in faults]
+    samples = [sample for sample in batch.samples if sample.ref.key in images]
     return Batch(samples, images, [*batch.failures, *failures], batch.skipped)

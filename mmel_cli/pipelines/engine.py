@@ -10,6 +10,7 @@ from torch import Tensor
 from mmel_cli.attribution import Method, Target, resolve_layers
 from mmel_cli.attribution.base import GradientParams, LayerParams
 from mmel_cli.attribution.views import FINER, View, averaged, look, overlay, views_of
+from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.paths import record_seed
 from mmel_cli.data.truth import read_truth
 from mmel_cli.errors import MmelError, RecordError
@@ -19,6 +20,8 @@ from mmel_cli.model import Adapter, CaptureRequest, CoverProbe, Pixels, Words
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.tensors import Attribution, Capture, Probe
 from mmel_cli.types import Explanation, Failure
+
+_LIMITS = ImageLimits()
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,10 @@ class Engine:
     state: Any
     described: dict[str, str]  # what else than the configuration decides the maps
     declared: tuple[Field, ...]  # what the method gives of one view
+    limits: ImageLimits = _LIMITS  # of masks, for a method that needs the truth
 
     @classmethod
-    def build(cls, model: Adapter, method: Method, params: LayerParams) -> "Engine":
+    def build(cls, model: Adapter, method: Method, params: LayerParams, limits: ImageLimits = _LIMITS) -> "Engine":
         """Resolve the layers, prepare the method and check what it declares (may raise UsageError or MmelError)."""
         layers = resolve_layers(params.layers, model.spec.layers)
         request = CaptureRequest(
@@ -50,7 +54,7 @@ class Engine:
         except ValueError as error:
             raise MmelError(f"method {method.name}: {error}") from error
         state, described = method.prepare(params, target), method.describe(params, target)
-        return cls(model, method, params, request, state, described, declared)
+        return cls(model, method, params, request, state, described, declared, limits)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -77,7 +81,7 @@ class Engine:
         Pairs that share an image or a caption share its forward. A map that is not finite is a Failure, and so is a
         pair without ground truth for a method that needs it.
         """
-        truth, lacking = _truth(batch, self.model.spec.grid) if "truth" in self.method.needs else ({}, [])
+        truth, lacking = _truth(batch, self.model.spec.grid, self.limits) if "truth" in self.method.needs else ({}, [])
         if lacking:
             gone = {failure.id for failure in lacking}
             batch = Batch([sample for sample in batch.samples if sample.id not in gone], batch.images)
@@ -97,11 +101,11 @@ class Engine:
         return first[0] + second[0], lacking + first[1] + second[1]
 
     def _explain(self, batch: Batch, truth: dict[str, np.ndarray]) -> tuple[list[Explanation], list[Failure]]:
-        paths = {path: i for i, path in enumerate(dict.fromkeys(s.path for s in batch.samples))}
+        keys = {key: i for i, key in enumerate(dict.fromkeys(s.ref.key for s in batch.samples))}
         captions = {text: i for i, text in enumerate(dict.fromkeys(s.caption for s in batch.samples))}
         words = self.model.tokenize(list(captions))
-        pairs = [(paths[sample.path], captions[sample.caption]) for sample in batch.samples]
-        pixels = [batch.images[path].pixels for path in paths]
+        pairs = [(keys[sample.ref.key], captions[sample.caption]) for sample in batch.samples]
+        pixels = [batch.images[key].pixels for key in keys]
         hints = self._hints(batch, truth) | {"probe": self._probe(pixels, words, pairs)}
         score, seen_by = None, []
         for view in self.views:
@@ -117,12 +121,12 @@ class Engine:
         arrays, scores = {name: _numpy(values) for name, values in together.fields.items()}, _numpy(score)
         explanations, failures = [], []
         for number, (sample, (_, column)) in enumerate(zip(batch.samples, pairs, strict=True)):
-            decoded = batch.images[sample.path]
+            decoded = batch.images[sample.ref.key]
             explanation = Explanation(
                 id=sample.id,
                 image=sample.image,
                 caption=sample.caption,
-                image_size=(decoded.image.height, decoded.image.width),
+                image_size=decoded.size,
                 box=decoded.pixels.box,
                 score=float(scores[number]),
                 logit=float(scores[number]) * self.model.spec.logit_scale,
@@ -179,13 +183,13 @@ class Engine:
         return hints
 
 
-def _truth(batch: Batch, grid: tuple[int, int]) -> tuple[dict[str, np.ndarray], list[Failure]]:
+def _truth(batch: Batch, grid: tuple[int, int], limits: ImageLimits) -> tuple[dict[str, np.ndarray], list[Failure]]:
     """The ground truth of each pair on the patch grid, and the pairs that have none."""
     found, failures = {}, []
     for sample in batch.samples:
-        decoded = batch.images[sample.path]
+        decoded = batch.images[sample.ref.key]
         try:
-            mask = read_truth(sample, (decoded.image.height, decoded.image.width))
+            mask = read_truth(sample, decoded.size, limits)
         except RecordError as error:
             failures.append(Failure(sample.id, error.stage, str(error)))
             continue

@@ -14,8 +14,7 @@ from typing import Any
 from mmel_cli import __version__
 from mmel_cli.archive import Archive, fingerprint, load_archive, lock
 from mmel_cli.attribution import find_method
-from mmel_cli.config import EvalConfig, method_of
-from mmel_cli.data.images import ImageLimits
+from mmel_cli.config import EvalConfig
 from mmel_cli.errors import MmelError, UsageError
 from mmel_cli.evaluation import Metric, select
 from mmel_cli.evaluation.summary import Columns, join, summarise
@@ -26,8 +25,9 @@ from mmel_cli.pipelines.batches import Decoded, Loader, by_image
 from mmel_cli.pipelines.control import Events, Stop
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.measure import Measurer, Partner, Rivals, partner_pool
+from mmel_cli.pipelines.origin import Input, find_input, find_model, find_weights
 from mmel_cli.pipelines.plots import draw
-from mmel_cli.pipelines.subjects import Input, Stream, find_input
+from mmel_cli.pipelines.subjects import Stream
 from mmel_cli.types import Failure
 
 _PARTNERS = 32  # images that mosaics are filled up from
@@ -136,7 +136,7 @@ class _Texts:
 def _score(job: _Job, tally: _Tally) -> None:
     """Score one run: find out what it can give, then batch by batch."""
     run, config = job.run, job.config
-    source = find_input(run.path, run.archive, config.data)
+    source = find_input(run.path, run.archive.info, config.data)
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(config.workers))
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
@@ -153,7 +153,7 @@ def _score(job: _Job, tally: _Tally) -> None:
             job.events.message(f"{run.label}: {len(log.done)} records are scored")
             job.events.progress(len(log.done), 0)
         if "quadrant-recognition" in measurer.wanted:
-            measurer = measurer.with_partners(_partners(stream, measurer))
+            measurer = measurer.with_partners(_partners(stream))
         failures = tally.failures.setdefault(run.label, [])
         for subjects, unusable in stream.batches(log.done):
             found, unsound = measurer.measure(subjects)
@@ -176,7 +176,8 @@ def _prepare(job: _Job, source: Input) -> tuple[Measurer, dict[str, str]]:
     elif "truth" in needs and not source.any_truth(job.wanted):
         reasons["truth"] = "the input has no masks and no boxes for these records"
     if "model" in needs and not source.gone:
-        model, engine, failed = _load(run, config)
+        job.events.message(f"{run.label}: input {source.shown}")
+        model, engine, failed = _load(job)
         reasons |= failed
     if len(job.texts.texts) < 2:
         reasons["captions"] = "there is only one distinct caption; give --captions FILE"
@@ -193,11 +194,17 @@ def _prepare(job: _Job, source: Input) -> tuple[Measurer, dict[str, str]]:
     return measurer, refused
 
 
-def _load(run: _Run, config: EvalConfig) -> tuple[Adapter | None, Engine | None, dict[str, str]]:
+def _load(job: _Job) -> tuple[Adapter | None, Engine | None, dict[str, str]]:
     """The run's model and method, or why not, by need."""
+    run, config = job.run, job.config
     info = run.archive.info
     try:
-        model = load_model(config.model or info.model, config.device, config.dtype)
+        name = find_model(run.path, info, config.model)
+    except UsageError as error:
+        return None, None, {"model": str(error)}
+    job.events.message(f"{run.label}: model {name}")
+    try:
+        model = load_model(name, config.device, config.dtype)
     except UsageError:
         raise
     except MmelError as error:
@@ -206,8 +213,8 @@ def _load(run: _Run, config: EvalConfig) -> tuple[Adapter | None, Engine | None,
         was, now = info.model_sha256[:12], model.spec.sha256[:12]
         return None, None, {"model": f"the model changed: SHA-256 of its weights was {was}, is {now}; give --model"}
     try:
-        method = method_of(info.config)
-        engine = Engine.build(model, find_method(method.name), method.params)
+        method = find_weights(run.path, info)
+        engine = Engine.build(model, find_method(method.name), method.params, config.image.limits)
     except MmelError as error:
         return model, None, {"method": str(error)}
     changed = [name for name, value in engine.described.items() if info.described.get(name, value) != value]
@@ -218,25 +225,24 @@ def _load(run: _Run, config: EvalConfig) -> tuple[Adapter | None, Engine | None,
 
 def _stream(job: _Job, source: Input, measurer: Measurer, pool: ThreadPoolExecutor) -> Stream:
     loader = None
-    limits = ImageLimits(**(job.run.archive.info.config.get("image") or {}).get("limits", {}))
+    limits = job.config.image.limits
     if measurer.model is not None:
         preprocess = partial(measurer.model.preprocess, geometry=measurer.geometry)
-        loader = Loader(pool, limits, preprocess)
+        loader = Loader(pool, limits, preprocess, measurer.keep)
     truth = not source.gone and any("truth" in m.needs and m.name in measurer.wanted for m in job.metrics)
     return Stream(job.run.archive, source, job.wanted, job.config.batch_size, loader, truth, limits, pool)
 
 
-def _partners(stream: Stream, measurer: Measurer) -> tuple[Partner, ...]:
+def _partners(stream: Stream) -> tuple[Partner, ...]:
     """The first images of the input, whatever has been scored, so that a resumed run has the same."""
     assert stream.images is not None  # noqa: S101 - quadrants need images
-    assert measurer.model is not None  # noqa: S101 - and the model
     samples = list(islice((s for s in stream.source.samples() if s.id in stream.wanted), _PARTNERS * 8))
     names = list(dict.fromkeys(sample.image for sample in samples))[:_PARTNERS]
     samples = [sample for sample in samples if sample.image in names]
-    images: dict[Path, Decoded] = {}
+    images: dict[str, Decoded] = {}
     for batch in stream.images.batches(by_image(samples, stream.size), ()):
         images |= batch.images
-    return partner_pool(samples, images, measurer.model.spec.image_size)
+    return partner_pool(samples, images)
 
 
 def _embed_rivals(model: Adapter, texts: _Texts) -> Rivals:

@@ -73,7 +73,7 @@ def explain(
         folder.prepare(out, folder.EXPLAINED, overwrite=overwrite)
         stack.enter_context(stop.watch())
         model = load_model(config.model, config.device, config.dtype)
-        engine = Engine.build(model, find_method(config.method.name), config.method.params)
+        engine = Engine.build(model, find_method(config.method.name), config.method.params, config.image.limits)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
         identity = config.identity() | {"source": str(source_path.resolve())} | engine.described
@@ -81,7 +81,7 @@ def explain(
         warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
         info = _info(model, engine, config, identity)
         _check_model(out, info)
-        folder.write_run(out, _run_content(engine, info, config, source_path, source))
+        folder.write_run(out, _run_content(engine, info, config, source))
         warnings += _scale_warnings(config, model.spec.grid)
         for warning in warnings:
             events.message(f"Warning: {warning}")
@@ -140,7 +140,7 @@ class _Run:
             counter.start()
             painter = Painter(self.out, config.heatmap, pool) if config.heatmaps else None
             preprocess = partial(self.engine.model.preprocess, geometry=config.image.geometry)
-            loader = Loader(pool, config.image.limits, preprocess)
+            loader = Loader(pool, config.image.limits, preprocess, painter.keep if painter else {})
             chunks = by_count(_entries(source, config), config.batch_size)
             pending: tuple[list[Explanation], list[Future[None]]] = ([], [])
             for batch in loader.batches(chunks, done):
@@ -231,11 +231,11 @@ def _scale_warnings(config: RunConfig, grid: tuple[int, int]) -> list[str]:
     return [f"scale {r} does not divide the {grid[0]}x{grid[1]} grid: pooled adaptively" for r in uneven]
 
 
-def _run_content(engine: Engine, info: RunInfo, config: RunConfig, source_path: Path, source: Source) -> dict[str, Any]:
+def _run_content(engine: Engine, info: RunInfo, config: RunConfig, source: Source) -> dict[str, Any]:
     return {
         "config": config.plain(),
         "config_sha256": info.config_sha256,
-        "input": {"path": str(source_path.resolve()), "layout": source.layout},
+        "input": source.plain(),
         "model": {
             "name": info.model,
             "sha256": info.model_sha256,

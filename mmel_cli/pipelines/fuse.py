@@ -3,7 +3,7 @@
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +22,9 @@ from mmel_cli.pipelines import folder
 from mmel_cli.pipelines.batches import Batch, Loader
 from mmel_cli.pipelines.control import Events, Stop
 from mmel_cli.pipelines.explain import versions
+from mmel_cli.pipelines.origin import find_input, noted_origin
 from mmel_cli.pipelines.pictures import Painter
-from mmel_cli.pipelines.subjects import Stream, find_input
+from mmel_cli.pipelines.subjects import Stream
 from mmel_cli.types import Explanation, RunInfo, Trained
 
 _BATCH = 32
@@ -53,13 +54,15 @@ def check_fusable(archive: Archive, path: Path) -> MethodConfig:
 class FuseOptions:
     """`weights`: a file, "auto" or "untrained"; `transfer` takes a file of another model with as many layers.
 
-    `heatmaps`: whether to draw them, from the images of the run's input, which lies at `data` if it has moved.
+    `heatmaps`: whether to draw them, from the images of the run's input, which lies at `data` if it has moved;
+    `limits`: which of these images are refused.
     """
 
     weights: str
     transfer: bool = False
     heatmaps: bool = True
     data: Path | None = None
+    limits: ImageLimits = field(default_factory=ImageLimits)
 
 
 def fuse_run(
@@ -94,23 +97,25 @@ def fuse_run(
         folder.prepare(out, folder.EXPLAINED, overwrite=overwrite)
         stack.enter_context(stop.watch())
         done, _ = committed_ids(out / folder.ARCHIVE, job.info.config_sha256)
-        folder.write_run(out, job.content())
+        source = find_input(path, archive.info, options.data)
+        folder.write_run(out, job.content(noted_origin(path, archive.info, source)))
         log = stack.enter_context(folder.FailureLog(out))
-        source = find_input(path, archive, options.data)
         warnings = [f"no heatmaps: {source.gone}"] if options.heatmaps and source.gone else []
         for warning in warnings:
             events.message(f"Warning: {warning}")
         pool = stack.enter_context(ThreadPoolExecutor(job.config.workers))
         writer = stack.enter_context(ShardWriter(out / folder.ARCHIVE, job.info, job.config.archive))
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        limits = ImageLimits(**asdict(job.config.image.limits))
-        loader = Loader(pool, limits, _no_pixels) if options.heatmaps and not source.gone else None
+        painter = Painter(out, job.config.heatmap, pool) if options.heatmaps and not source.gone else None
+        loader = Loader(pool, options.limits, _no_pixels, painter.keep) if painter else None
         if loader is None:
             source = replace(source, gone="not needed")  # every record of the archive, whatever became of its image
-        stream = Stream(archive, source, frozenset(archive.ids), _BATCH, loader, truth=False, limits=limits, pool=pool)
+        if loader is not None:
+            events.message(f"Input: {source.shown}")
+        ids = frozenset(archive.ids)
+        stream = Stream(archive, source, ids, _BATCH, loader, truth=False, limits=options.limits, pool=pool)
         events.total(len(archive))
         events.progress(len(done), 0)
-        painter = Painter(out, job.config.heatmap, pool) if loader else None
         count = _go(job, stream, done, (writer, painter, log), (events, stop))
     summary = folder.Summary(
         out=str(out),
@@ -157,6 +162,7 @@ class _Job:
         old_method, old = check_fusable(archive, path), archive.info
         settings = {name: value for name, value in old.config.items() if name in RunConfig.model_fields}
         settings["method"] = settings["method"] | {"weights": options.weights, "transfer": options.transfer}
+        settings["image"] = (settings.get("image") or {}) | {"limits": asdict(options.limits)}
         try:
             config = RunConfig.model_validate(settings)
         except ValidationError as error:
@@ -176,13 +182,13 @@ class _Job:
         )
         return cls(method, method.prepare(config.method.params, target), config, info, str(path.resolve()), described)
 
-    def content(self) -> dict[str, Any]:
-        """run.yaml; it names the input of the first run, so that eval finds it."""
+    def content(self, origin: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """run.yaml; it names the `origin` of the first run, so that eval finds input and model."""
         return {
             "config": self.info.config,
             "config_sha256": self.info.config_sha256,
-            "input": folder.noted_input(Path(self.source)) | {"fused_from": self.source},
-            "model": {"name": self.info.model, "sha256": self.info.model_sha256, "layers": list(self.info.layers)},
+            "input": origin["input"] | {"fused_from": self.source},
+            "model": origin["model"] | {"sha256": self.info.model_sha256, "layers": list(self.info.layers)},
             "versions": self.info.versions,
         } | self.described
 
@@ -201,7 +207,7 @@ def _go(
     for subjects, failures in stream.batches(done):
         bare = [stream.archive[f.id] for f in failures if f.id in stream.archive and f.id not in done]
         records = _fuse_again([*(s.record for s in subjects), *bare], job)
-        images = {s.sample.path: s.image for s in subjects if s.image is not None}
+        images = {s.sample.ref.key: s.image for s in subjects if s.image is not None}
         batch = Batch([s.sample for s in subjects], images)
         drawn: list[Future[None]] = painter.start(records[: len(subjects)], batch) if painter else []
         for future in drawn:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -22,16 +21,17 @@ from mmel_cli.evaluation.summary import Scores
 from mmel_cli.geometry import covered, to_pixels
 from mmel_cli.model import Adapter, Pixels
 from mmel_cli.model.forwards import in_parts
-from mmel_cli.pipelines.batches import Batch, Decoded
+from mmel_cli.pipelines.batches import Batch, Decoded, Keep
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.subjects import Subject
-from mmel_cli.types import Failure, Sample
+from mmel_cli.types import Failure, ImageRef, Sample
 
 _T = TypeVar("_T")
 _SAME_SCORE = 0.02  # cosines of another device differ less; most other images, not all, differ more
 _SAME_HALF_SCORE = 0.06  # of a run in half precision
 _CURVES = ("insertion", "deletion")
 _PER_LAYER = ("flow", "loosened")
+_SHRUNK, _TILE = "shrunk", "tile"  # in Decoded.kept: for Grad-ECLIP's protocol, and a quarter of a mosaic
 _DISJOINT = 0.1  # masks that share more than this part of their union are of the same thing
 
 
@@ -75,6 +75,16 @@ class Measurer:
     def with_partners(self, partners: tuple[Partner, ...]) -> "Measurer":
         """The same with images for mosaics."""
         return replace(self, partners=partners)
+
+    @property
+    def keep(self) -> dict[str, Keep]:
+        """What a Loader must keep of each image for the wanted metrics."""
+        keep: dict[str, Keep] = {}
+        if any(name.startswith("grad-eclip") for name in self.wanted):
+            keep[_SHRUNK] = protocols.shrink
+        if "quadrant-recognition" in self.wanted:
+            keep[_TILE] = partial(_squash, size=_given(self.model).spec.image_size)
+        return keep
 
     def measure(self, subjects: list[Subject]) -> tuple[list[Scores], list[Failure]]:
         """Score a batch. A map that is not finite has every metric undefined."""
@@ -201,7 +211,7 @@ class Measurer:
         for number, s in enumerate(subjects):
             if choice.alone[number]:
                 continue
-            inserted, deleted = protocols.eclip_images(_given(s.image).image, s.record)
+            inserted, deleted = protocols.eclip_images(_given(s.image).kept[_SHRUNK], s.record)
             pixels = torch.stack([model.preprocess(image, "native").values for image in [*inserted, *deleted]])
             pixels = pixels.to(model.spec.device)
             embeds = in_parts(partial(_embed_rows, model, pixels), len(pixels), self._batch, pixels.device)
@@ -235,10 +245,10 @@ class Measurer:
                 continue
             place = int(rng.integers(4))
             others = [free[int(k)] for k in rng.permutation(len(free))[:3]]
-            mosaic, quarter = _mosaic(_given(s.image).image, others, place, model.spec.image_size)
-            path = Path(s.record.id)
-            samples.append(replace(s.sample, path=path, mask=None, boxes=(quarter,)))
-            images[path] = Decoded(mosaic, model.preprocess(mosaic, "squash"))
+            mosaic, quarter = _mosaic(_given(s.image).kept[_TILE], others, place)
+            ref = ImageRef(s.record.id, s.sample.ref.open)  # a mosaic for each record, decoded already
+            samples.append(replace(s.sample, ref=ref, mask=None, boxes=(quarter,)))
+            images[ref.key] = Decoded(model.preprocess(mosaic, "squash"), (mosaic.height, mosaic.width))
             places[s.record.id] = place
         for record in engine.explain(Batch(samples, images))[0]:
             value = localisation.quadrant_recognition(record.map, places[record.id])
@@ -249,7 +259,7 @@ class Measurer:
         clean = _maps(engine, subjects)  # not the archive's: another dtype would count as a change
         worst: dict[str, float] = {}
         for number in range(options.samples):
-            images = {s.sample.path: _noisy(s, number, options.radius) for s in subjects}
+            images = {s.sample.ref.key: _noisy(s, number, options.radius) for s in subjects}
             for record in engine.explain(Batch([s.sample for s in subjects], images))[0]:
                 change = sanity.relative_change(clean[record.id], record.map)
                 worst[record.id] = max(worst.get(record.id, 0.0), change)
@@ -310,7 +320,7 @@ class _Row:
 
 def _maps(engine: Engine, subjects: list[Subject]) -> dict[str, np.ndarray]:
     """The maps that a method gives now, by record id."""
-    batch = Batch([s.sample for s in subjects], {s.sample.path: _given(s.image) for s in subjects})
+    batch = Batch([s.sample for s in subjects], {s.sample.ref.key: _given(s.image) for s in subjects})
     return {record.id: record.map for record in engine.explain(batch)[0]}
 
 
@@ -358,32 +368,35 @@ def _noisy(subject: Subject, number: int, radius: float) -> Decoded:
     image = _given(subject.image)
     generator = torch.Generator().manual_seed((record_seed(subject.record.image) + number) % 2**62)
     noise = torch.rand(image.pixels.values.shape, generator=generator) * 2 - 1
-    return Decoded(image.image, Pixels(image.pixels.values + radius * noise, image.pixels.box))
+    return Decoded(Pixels(image.pixels.values + radius * noise, image.pixels.box), image.size)
+
+
+def _squash(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A quarter of a mosaic: the image at `size` (height, width), whatever its aspect."""
+    return image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
 
 
 def _mosaic(
-    image: Image.Image, others: list[Image.Image], place: int, size: tuple[int, int]
+    image: Image.Image, others: list[Image.Image], place: int
 ) -> tuple[Image.Image, tuple[float, float, float, float]]:
-    """Four images squashed into the quarters of one; the first in quarter `place`. Also where that is."""
-    height, width = size
+    """Four squashed images as the quarters of one; the first in quarter `place`. Also where that is."""
+    width, height = image.size
     sheet = Image.new("RGB", (2 * width, 2 * height))
     tiles = [*others[:place], image, *others[place:]]
     for number, tile in enumerate(tiles):
         down, across = divmod(number, 2)
-        sheet.paste(tile.resize((width, height), Image.Resampling.BICUBIC), (across * width, down * height))
+        sheet.paste(tile, (across * width, down * height))
     down, across = divmod(place, 2)
     x, y = float(across * width), float(down * height)
     return sheet, (x, y, x + width, y + height)
 
 
-def partner_pool(samples: list[Sample], images: dict[Path, Decoded], size: tuple[int, int]) -> tuple[Partner, ...]:
+def partner_pool(samples: list[Sample], images: dict[str, Decoded]) -> tuple[Partner, ...]:
     """The distinct images that mosaics are filled up with, at the model's input size, and their captions."""
     captions: dict[str, set[str]] = {}
     pictures: dict[str, Image.Image] = {}
     for sample in samples:
-        if sample.path in images:
+        if sample.ref.key in images:
             captions.setdefault(sample.image, set()).add(sample.caption)
-            if sample.image not in pictures:
-                small = images[sample.path].image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-                pictures[sample.image] = small
+            pictures.setdefault(sample.image, images[sample.ref.key].kept[_TILE])
     return tuple(Partner(name, frozenset(texts), pictures[name]) for name, texts in captions.items())

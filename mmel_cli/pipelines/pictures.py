@@ -3,14 +3,17 @@
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
-from mmel_cli.pipelines.batches import Batch
+from mmel_cli.pipelines.batches import Batch, Keep
 from mmel_cli.pipelines.folder import HEATMAPS, THUMBNAILS
-from mmel_cli.render import HeatmapOptions, picture_name, render, thumbnail
+from mmel_cli.render import HeatmapOptions, fit, picture_name, render, thumbnail
 from mmel_cli.types import Explanation
+
+PHOTO = "photo"  # in Decoded.kept: the original at the size of pictures
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,15 @@ class Painter:
     options: HeatmapOptions
     pool: ThreadPoolExecutor
 
+    @property
+    def keep(self) -> dict[str, Keep]:
+        """What a Loader must keep of each image."""
+        return {PHOTO: partial(fit, max_side=self.options.max_side)}
+
     def start(self, explanations: list[Explanation], batch: Batch) -> list[Future[None]]:
         """Begin to draw a batch; each future ends when both files are in place."""
-        paths = {sample.id: sample.path for sample in batch.samples}
-        return [self.pool.submit(self._draw, e, batch.images[paths[e.id]].image) for e in explanations]
+        keys = {sample.id: sample.ref.key for sample in batch.samples}
+        return [self.pool.submit(self._draw, e, batch.images[keys[e.id]].kept[PHOTO]) for e in explanations]
 
     def _draw(self, explanation: Explanation, image: Image.Image) -> None:
         picture = render(image, explanation, self.options)

@@ -3,18 +3,17 @@
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from mmel_cli.archive import Archive
-from mmel_cli.data import open_source
 from mmel_cli.data.images import ImageLimits
-from mmel_cli.data.truth import has_truth, read_truth
-from mmel_cli.errors import MmelError, RecordError
+from mmel_cli.data.truth import read_truth
+from mmel_cli.errors import RecordError
 from mmel_cli.pipelines.batches import Batch, Decoded, Loader, by_image
-from mmel_cli.pipelines.folder import noted_input
-from mmel_cli.types import Explanation, Failure, Sample
+from mmel_cli.pipelines.origin import Input
+from mmel_cli.types import Explanation, Failure, ImageRef, Sample
 
 
 @dataclass(frozen=True)
@@ -25,43 +24,6 @@ class Subject:
     sample: Sample
     image: Decoded | None = None
     truth: np.ndarray | None = None  # bool, at the original's size
-
-
-@dataclass(frozen=True)
-class Input:
-    """The samples that a run explained, or the reason why its input cannot be read."""
-
-    path: Path | None
-    gone: str = ""  # empty if it can be read
-    caption: str | None = None
-    caption_column: str | None = None
-
-    def samples(self) -> Iterator[Sample]:
-        """The usable entries, in the order of the input."""
-        if self.path is None or self.gone:
-            return
-        for entry in open_source(self.path, caption=self.caption, caption_column=self.caption_column):
-            if isinstance(entry, Sample):
-                yield entry
-
-    def any_truth(self, ids: Container[str]) -> bool:
-        """Whether any of these records has a mask or boxes."""
-        return any(has_truth(sample) for sample in self.samples() if sample.id in ids)
-
-
-def find_input(run: Path, archive: Archive, moved: Path | None) -> Input:
-    """The input of a run: where --data says, else where run.yaml says."""
-    settings = archive.info.config.get("input") or {}
-    given = {"caption": settings.get("caption"), "caption_column": settings.get("caption_column")}
-    noted = noted_input(run).get("path")
-    path = moved or (Path(noted) if isinstance(noted, str) else None)
-    if path is None:
-        return Input(None, "no run.yaml says where the input lies; give --data")
-    try:
-        open_source(path, **given)
-    except MmelError as error:
-        return Input(path, f"the input cannot be read ({error}); give --data", **given)
-    return Input(path, "", **given)
 
 
 @dataclass(frozen=True)
@@ -108,7 +70,7 @@ class Stream:
         columns = (self.archive.column(name) for name in ("id", "image", "caption"))
         for name, image, caption in zip(*columns, strict=True):
             if name in self.wanted:
-                yield Sample(str(name), str(image), Path(str(image)), str(caption))
+                yield Sample(str(name), str(image), ImageRef(str(image), _absent), str(caption))
 
     def _join(self, batch: Batch) -> tuple[list[Subject], list[Failure]]:
         """Put record, image and ground truth of each sample together."""
@@ -119,7 +81,7 @@ class Stream:
             for sample, record in zip(batch.samples, records, strict=True)
         ]
         for sample, record, mask in zip(batch.samples, records, masks, strict=True):
-            image = batch.images.get(sample.path)
+            image = batch.images.get(sample.ref.key)
             try:
                 _check_same(record, sample, image)
                 subjects.append(Subject(record, sample, image, mask.result() if mask else None))
@@ -132,6 +94,11 @@ def _check_same(record: Explanation, sample: Sample, image: Decoded | None) -> N
     """Refuse to score a map against another caption or another image than it explains."""
     if sample.caption != record.caption:
         raise RecordError("pair", "its caption in the input is not the one that was explained")
-    if image is not None and (image.image.height, image.image.width) != record.image_size:
-        height, width = record.image_size
-        raise RecordError("image", f"is {image.image.width}x{image.image.height} now, {width}x{height} when explained")
+    if image is not None and image.size != record.image_size:
+        now, then = (f"{width}x{height}" for height, width in (image.size, record.image_size))
+        raise RecordError("image", f"is {now} now, {then} when explained")
+
+
+def _absent() -> BinaryIO:
+    """Opens an image of an input that cannot be read; nothing does, since no metric that needs images is computed."""
+    raise RecordError("image", "is not there: the input cannot be read")

@@ -20,7 +20,6 @@ from mmel_cli.archive import Archive, fingerprint, load_archive, lock
 from mmel_cli.attribution import Target
 from mmel_cli.attribution.weights import HsrmWeights, save_weights, untrained
 from mmel_cli.config import RunConfig, TrainConfig, method_of
-from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation.faithfulness import FaithfulnessOptions, baseline_images
 from mmel_cli.geometry import to_grid
@@ -30,7 +29,8 @@ from mmel_cli.pipelines.batches import Loader
 from mmel_cli.pipelines.control import Events, Stop
 from mmel_cli.pipelines.explain import explain
 from mmel_cli.pipelines.fuse import check_fusable
-from mmel_cli.pipelines.subjects import Input, Stream, Subject, find_input
+from mmel_cli.pipelines.origin import Input, find_input, find_model
+from mmel_cli.pipelines.subjects import Stream, Subject
 from mmel_cli.render.training import plot_training, plot_weights
 from mmel_cli.training import ExampleStore, Objective, Progress, Trainer, TrainOptions, split_of
 from mmel_cli.training.objectives import FINER
@@ -173,7 +173,9 @@ class _Job:
     def _model(self) -> Adapter:
         if self.config.dtype == "float16":
             raise UsageError("--dtype float16: gradients underflow in it; train in float32 or bfloat16")
-        model = load_model(self.config.model or self.info.model, self.config.device, self.config.dtype)
+        name = find_model(self.run, self.info, self.config.model)
+        self.events.message(f"Model: {name}")
+        model = load_model(name, self.config.device, self.config.dtype)
         if model.spec.sha256 != self.info.model_sha256:
             was, now = self.info.model_sha256[:12], model.spec.sha256[:12]
             raise UsageError(f"{self.run}: was explained with other weights (SHA-256 {was}, now {now}); give --model")
@@ -181,9 +183,10 @@ class _Job:
 
     def _collect(self, stack: ExitStack, model: Adapter | None, failed: int) -> _Sides:
         """Every usable record, on its side of the split."""
-        source = find_input(self.run, self.archive, self.config.data)
+        source = find_input(self.run, self.info, self.config.data)
         if source.gone:
             raise UsageError(f"{self.run}: {source.gone}")
+        self.events.message(f"Input: {source.shown}")
         train, validation = (stack.enter_context(ExampleStore(self.work, self.scales)) for _ in range(2))
         images: dict[str, set[int]] = {"train": set(), "validation": set()}
         unusable = 0
@@ -218,7 +221,7 @@ class _Job:
         self, stack: ExitStack, source: Input, model: Adapter | None
     ) -> Iterator[tuple[list[Subject], list[Failure]]]:
         pool = stack.enter_context(ThreadPoolExecutor(self.config.workers))
-        limits = ImageLimits(**(self.info.config.get("image") or {}).get("limits", {}))
+        limits = self.config.image.limits
         loader = Loader(pool, limits, partial(model.preprocess, geometry=self.info.geometry)) if model else None
         ids = self.archive.ids if self.config.limit is None else self.archive.ids[: self.config.limit]
         stream = Stream(

@@ -42,8 +42,10 @@ class HeatmapOptions:
 
 
 def render(image: Image.Image, explanation: Explanation, options: HeatmapOptions) -> Image.Image:
-    """Draw an explanation over its upright RGB original; thread-safe."""
-    photo, scale = _fit(image, options.max_side)
+    """Draw an explanation over its upright RGB original, or over what `fit` made of it; thread-safe."""
+    photo = fit(image, options.max_side)
+    height, width = explanation.image_size
+    scale = (photo.width / width, photo.height / height)
     x0, y0, x1, y1 = explanation.box
     box = (x0 * scale[0], y0 * scale[1], x1 * scale[0], y1 * scale[1])
     heat, inside = place(colours.normalise(explanation.map, options.percentile), box, photo.size)
@@ -87,13 +89,13 @@ def place(heat: np.ndarray, box: Box, size: tuple[int, int]) -> tuple[np.ndarray
     return full, inside
 
 
-def _fit(image: Image.Image, max_side: int) -> tuple[Image.Image, tuple[float, float]]:
-    """The photo at picture size, and the scale in x and y."""
+def fit(image: Image.Image, max_side: int) -> Image.Image:
+    """A copy at the size of pictures; of such a copy, the same again."""
     longest = max(image.size)
     factor = min(max_side / longest, max(1.0, min(MIN_SIDE, max_side) / longest))
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     way = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
-    return image.resize(size, way), (size[0] / image.width, size[1] / image.height)
+    return image.resize(size, way)
 
 
 def _blend(photo: Image.Image, heat: np.ndarray, inside: np.ndarray, options: HeatmapOptions) -> Image.Image:

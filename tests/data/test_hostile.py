@@ -15,7 +15,7 @@ from PIL import Image
 
 from mmel_cli.data import open_source
 from mmel_cli.data.images import decode, read_mask
-from mmel_cli.data.paths import walk
+from mmel_cli.data.paths import file_ref, walk
 from mmel_cli.data.scenes.captions import captions_of
 from mmel_cli.data.scenes.folder import write_scenes
 from mmel_cli.data.scenes.paint import paint
@@ -185,12 +185,12 @@ def test_folders_deeper_than_the_stack(tmp_path):
 def test_a_pipe_does_not_block_decoding(tmp_path):
     os.mkfifo(tmp_path / "a.jpg")
     with pytest.raises(RecordError, match=r"a\.jpg: is no regular file"):
-        decode(tmp_path / "a.jpg")
+        decode(file_ref(tmp_path / "a.jpg"))
 
 
 def fault_of(path):
     try:
-        decode(path)
+        decode(file_ref(path))
     except RecordError as error:
         return error
     return None
@@ -213,7 +213,7 @@ def test_damage_is_never_another_exception(tmp_path, form):
 def test_floating_point_error_names_the_file(tmp_path):
     picture(tmp_path / "f.tif", Image.fromarray(np.ones((4, 4), np.float32)))
     with pytest.raises(RecordError, match=r"f\.tif: floating-point"):
-        decode(tmp_path / "f.tif")
+        decode(file_ref(tmp_path / "f.tif"))
 
 
 def test_modes_beyond_png(tmp_path):
@@ -224,10 +224,10 @@ def test_modes_beyond_png(tmp_path):
         "la.png": Image.new("LA", (4, 4), (9, 0)),
     }.items():
         picture(tmp_path / name, image)
-        assert min(decode(tmp_path / name).getpixel((1, 1))) >= 250, name
+        assert min(decode(file_ref(tmp_path / name)).getpixel((1, 1))) >= 250, name
     levels = np.array([[0, 257, 128 * 257, 65535]], np.uint16)
     picture(tmp_path / "levels.png", Image.fromarray(levels))
-    assert np.asarray(decode(tmp_path / "levels.png"))[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert np.asarray(decode(file_ref(tmp_path / "levels.png")))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "tif", "png", "webp"])
@@ -235,7 +235,7 @@ def test_orientation_is_applied_once(tmp_path, suffix):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 20)).save(tmp_path / f"a.{suffix}", exif=exif)
-    image = decode(tmp_path / f"a.{suffix}")
+    image = decode(file_ref(tmp_path / f"a.{suffix}"))
     assert image.size == (20, 40)
     assert image.getexif().get(0x0112, 1) == 1
 
@@ -244,13 +244,15 @@ def test_a_broken_exif_block_does_not_matter(tmp_path):
     beyond = struct.pack("<2sHIHHHII", b"II", 42, 8, 1, 0x0112, 3, 5000, 10**6)
     for block in (b"Exif\0\0" + beyond, b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff"):
         Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=block)
-        assert decode(tmp_path / "a.jpg").size == (40, 20)
+        assert decode(file_ref(tmp_path / "a.jpg")).size == (40, 20)
 
 
 def test_decoding_in_threads_leaves_warnings_alone(tmp_path):
     picture(tmp_path / "a.png")
     before = list(warnings.filters)
-    threads = [threading.Thread(target=lambda: [decode(tmp_path / "a.png") for _ in range(200)]) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: [decode(file_ref(tmp_path / "a.png")) for _ in range(200)]) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -279,7 +281,7 @@ def test_masks_of_every_mode(tmp_path, kind):
         image.putpalette([0, 0, 0, 128, 0, 0] if kind == "palette" else [255, 255, 255, 0, 0, 0])
     name = "m.tif" if kind == "32 bit" else "m.png"
     image.save(tmp_path / name, **({"transparency": 0} if kind == "palette" else {}))
-    assert np.array_equal(read_mask(tmp_path / name, (4, 6)), inside)
+    assert np.array_equal(read_mask(file_ref(tmp_path / name), (4, 6)), inside)
 
 
 def test_scenes_are_exactly_what_paint_shows(tmp_path):
@@ -295,7 +297,9 @@ def test_scenes_are_exactly_what_paint_shows(tmp_path):
         assert np.array_equal(stored, pixels[0].mul(255).round().byte().permute(1, 2, 0).numpy())
         for caption, row in zip(said, mine, strict=True):
             named = list(caption.about(scene))
-            assert np.array_equal(read_mask(tmp_path / row["mask"], (64, 64)), visible[0, named].any(0).numpy())
+            assert np.array_equal(
+                read_mask(file_ref(tmp_path / row["mask"]), (64, 64)), visible[0, named].any(0).numpy()
+            )
             tight = [np.nonzero(visible[0, k].numpy()) for k in named if visible[0, k].any()]
             assert row["boxes"] == [[min(x), min(y), max(x) + 1, max(y) + 1] for y, x in tight]
             assert (row["objects"], row["kind"], row["split"]) == (len(scene.objects), caption.kind, "test")

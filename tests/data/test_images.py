@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mmel_cli.data.images import ImageLimits, decode, read_mask
+from mmel_cli.data.paths import file_ref
 from mmel_cli.errors import RecordError
 
 GREY = 128
@@ -41,7 +42,7 @@ def png_header(width, height):
 )
 def test_every_mode_becomes_rgb(tmp_path, image, name, expected):
     image.save(tmp_path / name)
-    found = decode(tmp_path / name)
+    found = decode(file_ref(tmp_path / name))
     assert found.mode == "RGB"
     assert found.size == (8, 6)
     if expected:
@@ -52,13 +53,13 @@ def test_transparent_palette_goes_over_white(tmp_path):
     image = Image.new("P", (8, 6), 0)
     image.putpalette([0, 0, 0, 255, 0, 0])
     image.save(tmp_path / "a.png", transparency=0)
-    assert decode(tmp_path / "a.png").getpixel((2, 2)) == (255, 255, 255)
+    assert decode(file_ref(tmp_path / "a.png")).getpixel((2, 2)) == (255, 255, 255)
 
 
 def test_floating_point_is_refused(tmp_path):
     Image.fromarray(np.ones((6, 8), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(RecordError, match="floating-point"):
-        decode(tmp_path / "a.tif")
+        decode(file_ref(tmp_path / "a.tif"))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -70,7 +71,7 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    found = decode(tmp_path / "a.jpg")
+    found = decode(file_ref(tmp_path / "a.jpg"))
     assert found.size == (40, 20)
     assert found.getpixel((4, 3))[0] > 200
     assert found.getpixel((36, 17))[0] < 60
@@ -79,12 +80,12 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
 def test_first_frame_of_an_animation(tmp_path):
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "green", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert decode(tmp_path / "a.gif").getpixel((4, 4)) == (255, 0, 0)
+    assert decode(file_ref(tmp_path / "a.gif")).getpixel((4, 4)) == (255, 0, 0)
 
 
 def test_one_pixel_is_an_image(tmp_path):
     Image.new("RGB", (1, 1), "blue").save(tmp_path / "a.png")
-    assert decode(tmp_path / "a.png").size == (1, 1)
+    assert decode(file_ref(tmp_path / "a.png")).size == (1, 1)
 
 
 def jpeg(tmp_path):
@@ -109,7 +110,7 @@ def jpeg(tmp_path):
 def test_bad_files_are_one_line_that_names_them(tmp_path, name, make, says):
     (tmp_path / name).write_bytes(make(tmp_path))
     with pytest.raises(RecordError, match=says) as caught:
-        decode(tmp_path / name)
+        decode(file_ref(tmp_path / name))
     assert caught.value.stage == "image"
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -121,21 +122,21 @@ def test_flipped_png_data_is_refused(tmp_path):
     data[len(data) // 2] ^= 255
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(RecordError):
-        decode(tmp_path / "a.png")
+        decode(file_ref(tmp_path / "a.png"))
 
 
 def test_limits_are_settings(tmp_path):
     Image.new("RGB", (50, 10)).save(tmp_path / "a.png")
     for limits in (ImageLimits(max_pixels=499), ImageLimits(max_aspect=4.9), ImageLimits(max_bytes=10)):
         with pytest.raises(RecordError, match=r"image\.limits"):
-            decode(tmp_path / "a.png", limits)
-    assert decode(tmp_path / "a.png", ImageLimits(500, 5.0)).size == (50, 10)
+            decode(file_ref(tmp_path / "a.png"), limits)
+    assert decode(file_ref(tmp_path / "a.png"), ImageLimits(500, 5.0)).size == (50, 10)
 
 
 def test_masks_must_fit_their_image(tmp_path):
     mask = np.zeros((6, 8), np.uint8)
     mask[2, 3] = 1
     Image.fromarray(mask).save(tmp_path / "m.png")
-    assert np.argwhere(read_mask(tmp_path / "m.png", (6, 8))).tolist() == [[2, 3]]
+    assert np.argwhere(read_mask(file_ref(tmp_path / "m.png"), (6, 8))).tolist() == [[2, 3]]
     with pytest.raises(RecordError, match="8x6"):
-        read_mask(tmp_path / "m.png", (8, 6))
+        read_mask(file_ref(tmp_path / "m.png"), (8, 6))

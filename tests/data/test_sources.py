@@ -76,7 +76,7 @@ def test_metadata_csv_with_boxes_mask_and_id(tmp_path):
     )
     first, second = list(open_source(tmp_path))
     assert (first.id, first.caption, first.boxes) == ("first", 'a, "b"', ((0.0, 1.0, 2.0, 3.0),))
-    assert first.mask == tmp_path / "sub/m.png"
+    assert first.mask.key == str(tmp_path / "sub/m.png")
     assert (second.id, second.mask, second.boxes) == ("sub/a.png#1", None, ())
 
 

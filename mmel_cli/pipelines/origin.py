@@ -1,0 +1,122 @@
+"""Where the input, the model and the weights of a run are found again: in run.yaml, or where the caller says.
+
+An archive may come from a stranger, so what an HDF5 file says of itself names no file and no folder here.
+"""
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmel_cli.config import MethodConfig, method_of
+from mmel_cli.data import Source, reopen
+from mmel_cli.data.paths import shown
+from mmel_cli.data.truth import has_truth
+from mmel_cli.errors import MmelError, UsageError
+from mmel_cli.model.adapter import BUILTIN
+from mmel_cli.pipelines.folder import RUN
+from mmel_cli.types import RunInfo, Sample
+
+_NO_FILES = ("auto", "untrained")  # values of method.weights
+
+
+@dataclass(frozen=True)
+class Input:
+    """The samples that a run explained, or the reason why its input cannot be read."""
+
+    source: Source | None
+    gone: str = ""  # empty if it can be read
+
+    def samples(self) -> Iterator[Sample]:
+        """The usable entries, in the order of the input."""
+        if self.source is None or self.gone:
+            return
+        for entry in self.source:
+            if isinstance(entry, Sample):
+                yield entry
+
+    def any_truth(self, ids: Container[str]) -> bool:
+        """Whether any of these records has a mask or boxes."""
+        return any(has_truth(sample) for sample in self.samples() if sample.id in ids)
+
+    @property
+    def shown(self) -> str:
+        """Place and layout, for a message."""
+        if self.source is None:
+            return "none"
+        return f"{shown(str(self.source.request.path))} ({shown(self.source.layout)})"
+
+
+def find_input(run: Path, info: RunInfo, moved: Path | None) -> Input:
+    """The input of a run: where --data says, else where run.yaml says.
+
+    Args:
+        run: a run folder, a shard or a merged file; the last two have no run.yaml.
+        info: of the run; a caption and the name of a caption column are taken from it where run.yaml has none.
+        moved: where the input lies now.
+    """
+    notes = read_notes(run)
+    options = _group(notes.get("config", info.config), "input")
+    try:
+        return Input(reopen(options | _group(notes, "input"), moved))
+    except MmelError as error:
+        return Input(None, f"the input cannot be read ({error}); give --data")
+
+
+def find_model(run: Path, info: RunInfo, given: str | None) -> str:
+    """The model of a run: the caller's --model, else what run.yaml names, else the builtin one by its name.
+
+    Raises:
+        UsageError: if only the archive names it.
+    """
+    name = given or _group(read_notes(run), "model").get("name")
+    if isinstance(name, str):
+        return name
+    if info.model == BUILTIN:
+        return BUILTIN
+    raise UsageError(f"no run.yaml says where the model of {run} lies (the archive: {shown(info.model)}); give --model")
+
+
+def find_weights(run: Path, info: RunInfo) -> MethodConfig:
+    """The method of a run with its parameters, and its weights file as run.yaml names it.
+
+    Raises:
+        UsageError: if only the archive names a weights file, or this version does not know the method.
+    """
+    settings = _group(info.config, "method")
+    if settings.get("weights", "auto") not in _NO_FILES:
+        noted = _group(_group(read_notes(run), "config"), "method").get("weights")
+        if not isinstance(noted, str):
+            raise UsageError(f"no run.yaml says where the weights file of {run} lies; give the run folder")
+        settings = settings | {"weights": noted}
+    return method_of(info.config | {"method": settings})
+
+
+def noted_origin(run: Path, info: RunInfo, source: Input) -> dict[str, dict[str, Any]]:
+    """The groups `input` and `model` for run.yaml of a run that is made from another one's archive.
+
+    The model's name is missing if only the archive gives it: else the archive's word would become that of a run.yaml.
+    """
+    held = source.source.plain() if source.source else _group(read_notes(run), "input")
+    try:
+        return {"input": held, "model": {"name": find_model(run, info, None)}}
+    except UsageError:
+        return {"input": held, "model": {}}
+
+
+def read_notes(run: Path) -> dict[str, Any]:
+    """run.yaml of a run folder; empty for a shard or merged file, which has none beside it, and if it is damaged."""
+    path = run / RUN
+    try:
+        notes = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def _group(values: Any, name: str) -> dict[str, Any]:
+    """A group of settings in what a file gave; empty if it has none."""
+    group = values.get(name) if isinstance(values, dict) else None
+    return group if isinstance(group, dict) else {}
