@@ -30,12 +30,6 @@ from mmel_cli.render import HeatmapOptions
 from mmel_cli.training.options import TrainOptions
 
 _STRICT = ConfigDict(extra="forbid")
-_NOT_IDENTITY = ("batch_size", "workers", "limit")
-"""Settings that change neither numbers nor pictures: another value may go on in the same folder."""
-_NOT_SCORES = ("metrics", "batch_size", "workers", "plots", "comparison", "data", "model", "captions", "image")
-"""The same for the scores of an evaluation: each set of metrics has its own log, and instead of paths the SHA-256 of
-maps, model and captions counts. Images and masks are not hashed: a changed one needs --overwrite."""
-
 _Run = TypeVar("_Run", bound="RunConfig")
 
 DEFAULT_MODEL = "openai/clip-vit-base-patch16"
@@ -135,10 +129,6 @@ class RunConfig(Section):
         """The resolved configuration as plain values, ready for YAML and JSON."""
         return cast("dict[str, Any]", _jsonable(self.model_dump(mode="python")))
 
-    def identity(self) -> dict[str, Any]:
-        """What must agree for a run to go on in the same folder."""
-        return {name: value for name, value in self.plain().items() if name not in _NOT_IDENTITY}
-
 
 class EvalConfig(Section):
     """Everything that `mmel eval` can be told."""
@@ -177,10 +167,6 @@ class EvalConfig(Section):
         """The resolved configuration as plain values, ready for YAML and JSON."""
         return cast("dict[str, Any]", _jsonable(self.model_dump(mode="python")))
 
-    def identity(self) -> dict[str, Any]:
-        """What must agree for an evaluation to go on in the same folder: what the scores depend on."""
-        return {name: value for name, value in self.plain().items() if name not in _NOT_SCORES}
-
 
 class FuseConfig(Section):
     """What of `mmel fuse` is a setting."""
@@ -197,6 +183,11 @@ class TrainConfig(RunConfig):
     model: str | None = None  # type: ignore[assignment]  # None: the archive's, or the default one for a dataset
     data: Path | None = None  # where the input of an archive lies now
     training: _Training = _Training()  # type: ignore[valid-type]
+
+    @property
+    def objective(self) -> str:
+        """What the weights are learned for."""
+        return cast("TrainOptions", self.training).objective
 
     def run_settings(self) -> dict[str, Any]:
         """The configuration of the run that explains a dataset: untrained, every channel, no pictures."""

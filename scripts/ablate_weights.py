@@ -33,8 +33,8 @@ from mmel_cli.evaluation.faithfulness import FaithfulnessOptions, embed_pixels
 from mmel_cli.evaluation.ranking import area
 from mmel_cli.geometry import to_grid, to_pixels
 from mmel_cli.model import load_model
-from mmel_cli.pipelines.folder import noted_input
 from mmel_cli.pipelines.fuse import check_fusable
+from mmel_cli.pipelines.origin import read_notes
 from mmel_cli.training import ExampleStore, Objective, Trainer, TrainOptions, split_of
 from mmel_cli.training.objectives import FINER
 from mmel_cli.types import Sample
@@ -82,7 +82,7 @@ class Split:
     """The records of a run with their truth."""
 
     def __init__(self, run: Path, limit: int | None = None) -> None:
-        source = Path(noted_input(run)["path"])
+        source = Path(read_notes(run)["input"]["path"])
         samples = {entry.id: entry for entry in open_source(source) if isinstance(entry, Sample)}
         with load_archive(run) as archive:
             self.info, self.records = archive.info, list(islice(archive, limit))

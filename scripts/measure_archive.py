@@ -71,8 +71,7 @@ def main() -> None:
                     about = info(layers, side, tokens)
                     kept = replace(about, fields=options.kept(about.fields))
                     with ShardWriter(Path(folder), kept, options) as writer:
-                        for one in records:
-                            writer.add(one)
+                        writer.extend(records)
                     size = sum(path.stat().st_size for path in Path(folder).iterdir())
                 print(f"| {name} | {channels} | {dtype} | {size / RECORDS:,.0f} |")
 

@@ -2,7 +2,6 @@
 
 from mmel_cli.archive.merge import merge
 from mmel_cli.archive.reader import Archive, load_archive
-from mmel_cli.archive.resume import IdSet, committed_ids, lock
 from mmel_cli.archive.schema import ArchiveOptions, fingerprint
 from mmel_cli.archive.verify import VerifyReport, verify
 from mmel_cli.archive.writer import ShardWriter
@@ -10,13 +9,10 @@ from mmel_cli.archive.writer import ShardWriter
 __all__ = [
     "Archive",
     "ArchiveOptions",
-    "IdSet",
     "ShardWriter",
     "VerifyReport",
-    "committed_ids",
     "fingerprint",
     "load_archive",
-    "lock",
     "merge",
     "verify",
 ]

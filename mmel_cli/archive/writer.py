@@ -1,6 +1,7 @@
 """Write shards whole: in memory, then a temporary file, fsync, rename, fsync of the folder. None is ever reopened."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -37,19 +38,22 @@ class ShardWriter:
     """Collects explanations and commits a shard whenever one is full.
 
     As a context manager it commits the rest however the block ends, unless the archive itself cannot be written.
+    `rank` tells the shards of several writers apart.
 
     Raises:
         ArchiveError: for a declared field that has the name of a column.
     """
 
-    def __init__(self, folder: Path, info: RunInfo, options: ArchiveOptions) -> None:
+    def __init__(self, folder: Path, info: RunInfo, options: ArchiveOptions, rank: int | None = None) -> None:
         check_fields(info.fields, info)
         self._folder, self._info, self._options = folder, info, options
         self._records: list[Explanation] = []
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob("*.tmp"):
+        for leftover in folder.glob(f"{SHARDS}.tmp"):
             leftover.unlink()
-        used = [int(path.name[5:10]) for path in folder.glob("part-*") if path.name[5:10].isdecimal()]
+        self._stem = "part-" if rank is None else f"part-r{rank:02}-"
+        numbers = [path.name.removeprefix(self._stem).split(".")[0] for path in folder.glob(f"{self._stem}*")]
+        used = [int(number) for number in numbers if number.isdecimal()]
         self._next = max(used, default=-1) + 1
 
     def __enter__(self) -> Self:
@@ -61,13 +65,13 @@ class ShardWriter:
         if kind is None or not issubclass(kind, ArchiveError):
             self.commit()
 
-    def add(self, explanation: Explanation) -> None:
-        """Take one record; writes a shard when it is full.
+    def extend(self, explanations: Iterable[Explanation]) -> None:
+        """Take the records of a batch; writes a shard when it is full, so a shard always ends with a batch.
 
         Raises:
             ArchiveError: when the shard cannot be written (disk full, no permission); earlier shards stay.
         """
-        self._records.append(explanation)
+        self._records += explanations
         if len(self._records) >= self._options.shard_size:
             self.commit()
 
@@ -75,7 +79,7 @@ class ShardWriter:
         """Write what is in memory as a shard, if anything; its path."""
         if not self._records:
             return None
-        path = self._folder / f"part-{self._next:05}.h5"
+        path = self._folder / f"{self._stem}{self._next:05}.h5"
         write_whole(path, build(self._records, self._info, self._options))
         self._records, self._next = [], self._next + 1
         return path

@@ -12,6 +12,9 @@ from mmel_cli.fields import MAP, TOKEN_MAP, Field
 from mmel_cli.tensors import Attribution, Capture
 from mmel_cli.types import Gradient
 
+METHOD_VERSION = "2"
+"""Of METHOD sections 1 and 2, which all methods share: raised when the same settings give other numbers."""
+
 Layers = str | int | tuple[int, ...]
 """Which layers: "last", "all", a number n for the last n, or a list of layer numbers from 1 (negative from the end)."""
 
@@ -61,7 +64,8 @@ class Method:
     raw maps of each layer: no more, no less.
     `prepare(params, target)` runs once before the first capture and makes `state` (for example loads a weights file).
     `needs` names the optional parts of a Capture: "hidden", "alignment", "truth", "seeds", "probe".
-    `describe(params, target)` says what else than the parameters decides the maps (a file's SHA-256).
+    `decides(params, target)` says what else than the parameters decides the maps (a file's SHA-256), `describe(params,
+    target)` what else a reader wants to know of them; `version` is raised when the same parameters give other numbers.
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).
     `fuse(fields, params, state)`, of a method that has it, makes the final map from its other fields alone, so that an
     archive can be fused again without the model.
@@ -75,7 +79,9 @@ class Method:
     fields: Callable[[Any, Target], tuple[Field, ...]] = lambda _params, _target: (MAP, TOKEN_MAP)
     needs: frozenset[str] = frozenset()
     prepare: Callable[[Any, Target], Any] = lambda _params, _target: None
+    decides: Callable[[Any, Target], dict[str, str]] = lambda _params, _target: {}
     describe: Callable[[Any, Target], dict[str, str]] = lambda _params, _target: {}
+    version: str = "1"
     one_head: Callable[[Any], bool] = lambda _params: False
     fuse: Callable[[dict[str, Tensor], Any, Any], Tensor] | None = None
 

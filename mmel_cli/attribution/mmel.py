@@ -7,7 +7,13 @@ from torch import Tensor
 
 from mmel_cli.attribution import hsrm, ops
 from mmel_cli.attribution.base import GradientParams, Method, Target
-from mmel_cli.attribution.weights import DEFAULT_MIX, DEFAULT_NEGATIVE, HsrmWeights, choose_weights
+from mmel_cli.attribution.weights import (
+    DEFAULT_MIX,
+    DEFAULT_NEGATIVE,
+    METHOD_VERSION,
+    HsrmWeights,
+    choose_weights,
+)
 from mmel_cli.fields import MAP, TOKEN_MAP, Field
 from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
 from mmel_cli.types import Trained
@@ -38,10 +44,15 @@ def _choose(params: Params, target: Target) -> tuple[HsrmWeights, Trained, str]:
     )
 
 
+def decides(params: Params, target: Target) -> dict[str, str]:
+    """The content of the weights: a file may change under its name, and the same may lie elsewhere."""
+    return {"weights_sha256": _choose(params, target)[0].digest()}
+
+
 def describe(params: Params, target: Target) -> dict[str, str]:
-    """Which weights these are: a file may change under its name."""
-    weights, trained, origin = _choose(params, target)
-    return {"weights": origin, "trained": trained, "weights_sha256": weights.digest()}
+    """Where the weights come from."""
+    _, trained, origin = _choose(params, target)
+    return {"weights": origin, "trained": trained}
 
 
 def explain(capture: Capture, params: Params, state: HsrmWeights) -> Attribution:
@@ -81,5 +92,7 @@ METHOD = Method(
     fields=declared,
     fuse=fuse,
     prepare=prepare,
+    decides=decides,
     describe=describe,
+    version=METHOD_VERSION,
 )

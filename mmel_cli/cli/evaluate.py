@@ -50,7 +50,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     from mmel_cli.config import load_eval_config  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines import evaluate as pipeline  # noqa: PLC0415
-    from mmel_cli.pipelines.control import Events  # noqa: PLC0415
+    from mmel_cli.runs import Events  # noqa: PLC0415
 
     given: dict[str, Any] = {"metrics": metrics, "data": data, "model": model, "captions": captions, "limit": limit}
     given |= {"batch_size": batch_size, "device": device, "dtype": dtype, "workers": workers}

@@ -47,7 +47,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     from mmel_cli.config import load_config  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines import explain as pipeline  # noqa: PLC0415
-    from mmel_cli.pipelines.control import Events  # noqa: PLC0415
+    from mmel_cli.runs import Events  # noqa: PLC0415
 
     given: dict[str, Any] = {
         "model": model,

@@ -30,8 +30,8 @@ def fuse(  # noqa: PLR0913, PLR0917 - one parameter an option
     explain. The images that --set image.limits refuses have no heatmap.
     """
     from mmel_cli.config import load_fuse_config  # noqa: PLC0415 - torch loads only when a command runs
-    from mmel_cli.pipelines.control import Events  # noqa: PLC0415
     from mmel_cli.pipelines.fuse import FuseOptions, fuse_run  # noqa: PLC0415
+    from mmel_cli.runs import Events  # noqa: PLC0415
 
     limits = load_fuse_config(settings or ()).image.limits
     with console.reporter("Fusing", "records") as report:

@@ -1,6 +1,6 @@
 """What the pipelines ask of a model, whatever its architecture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,6 +31,7 @@ class ModelSpec:
     dtype: str
     logit_scale: float  # the learned temperature, as a factor of the cosine
     processor: dict[str, Any]  # the image processor's class and settings
+    files: dict[str, str] = field(default_factory=dict)  # SHA-256 of what was loaded, by its role: weights, config ...
 
 
 @dataclass(frozen=True)

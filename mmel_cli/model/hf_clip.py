@@ -122,6 +122,7 @@ class HfClip:
             dtype=str(model.dtype).removeprefix("torch."),
             logit_scale=float(model.logit_scale.float().exp()),
             processor=_describe(processor),
+            files={"weights": sha256},
         )
 
     def preprocess(self, image: Image, geometry: str) -> Pixels:

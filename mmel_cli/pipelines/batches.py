@@ -56,9 +56,13 @@ class Loader:
     preprocess: Callable[[Image], Pixels]
     keep: Mapping[str, Keep] = field(default_factory=dict)
     gate: Semaphore = field(default_factory=lambda: Semaphore(os.cpu_count() or 1))
+    whole: bool = False  # a batch of which some pairs are done comes with all of them
 
     def batches(self, chunks: Iterable[list[Sample | Failure]], done: Container[str]) -> Iterator[Batch]:
-        """Yield a batch for each chunk, in order; pairs whose id is in `done` are skipped without being decoded."""
+        """Yield a batch for each chunk, in order; pairs whose id is in `done` are skipped without being decoded.
+
+        With `whole`, only batches of which every pair is done are skipped.
+        """
         waiting: deque[tuple[Batch, dict[str, Future[Decoded]]]] = deque()
         for chunk in chunks:
             waiting.append(self._start(chunk, done))
@@ -68,7 +72,9 @@ class Loader:
             yield _finish(*waiting.popleft())
 
     def _start(self, chunk: list[Sample | Failure], done: Container[str]) -> tuple[Batch, dict[str, Future[Decoded]]]:
-        samples = [entry for entry in chunk if isinstance(entry, Sample) and entry.id not in done]
+        samples = [entry for entry in chunk if isinstance(entry, Sample)]
+        missing = [sample for sample in samples if sample.id not in done]
+        samples = samples if self.whole and missing else missing
         failures = [entry for entry in chunk if isinstance(entry, Failure)]
         skipped = len(chunk) - len(samples) - len(failures)
         refs = {sample.ref.key: sample.ref for sample in samples}

@@ -1,5 +1,6 @@
 """One batch of pairs through the model and a method: samples in, explanations and failures out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +18,10 @@ from mmel_cli.errors import MmelError, RecordError
 from mmel_cli.fields import Field, Sizes, check
 from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter, CaptureRequest, CoverProbe, Pixels, Words
+from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.tensors import Attribution, Capture, Probe
-from mmel_cli.types import Explanation, Failure
+from mmel_cli.types import Explanation, Failure, Sample
 
 _LIMITS = ImageLimits()
 
@@ -33,7 +35,8 @@ class Engine:
     params: LayerParams
     request: CaptureRequest
     state: Any
-    described: dict[str, str]  # what else than the configuration decides the maps
+    decides: dict[str, str]  # what else than the configuration decides the maps
+    described: dict[str, str]  # the same, and what else a reader wants to know
     declared: tuple[Field, ...]  # what the method gives of one view
     limits: ImageLimits = _LIMITS  # of masks, for a method that needs the truth
 
@@ -53,8 +56,9 @@ class Engine:
             declared = check(method.fields(params, target))
         except ValueError as error:
             raise MmelError(f"method {method.name}: {error}") from error
-        state, described = method.prepare(params, target), method.describe(params, target)
-        return cls(model, method, params, request, state, described, declared, limits)
+        state, decided = method.prepare(params, target), method.decides(params, target)
+        described = method.describe(params, target) | decided
+        return cls(model, method, params, request, state, decided, described, declared, limits)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -76,10 +80,10 @@ class Engine:
         return averaged(self.declared) if len(self.views) > 1 else self.declared
 
     def explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
-        """Explain a batch; on a GPU that is out of memory, in halves.
+        """Explain a batch; where memory runs out, in halves.
 
         Pairs that share an image or a caption share its forward. A map that is not finite is a Failure, and so is a
-        pair without ground truth for a method that needs it.
+        pair that exhausts the memory alone, or has no ground truth for a method that needs it.
         """
         truth, lacking = _truth(batch, self.model.spec.grid, self.limits) if "truth" in self.method.needs else ({}, [])
         if lacking:
@@ -87,18 +91,13 @@ class Engine:
             batch = Batch([sample for sample in batch.samples if sample.id not in gone], batch.images)
         if not batch.samples:
             return [], lacking
-        try:
-            explanations, failures = self._explain(batch, truth)
-        except torch.OutOfMemoryError:
-            if len(batch.samples) == 1:
-                raise
-        else:
-            return explanations, [*lacking, *failures]
-        torch.cuda.empty_cache()
-        half = len(batch.samples) // 2
-        first = self.explain(Batch(batch.samples[:half], batch.images))
-        second = self.explain(Batch(batch.samples[half:], batch.images))
-        return first[0] + second[0], lacking + first[1] + second[1]
+
+        def work(samples: Sequence[Sample]) -> tuple[list[Explanation], list[Failure]]:
+            return self._explain(Batch(list(samples), batch.images), truth)
+
+        parts = in_halves(work, batch.samples, _too_large)
+        explanations = [explanation for part, _ in parts for explanation in part]
+        return explanations, [*lacking, *(failure for _, part in parts for failure in part)]
 
     def _explain(self, batch: Batch, truth: dict[str, np.ndarray]) -> tuple[list[Explanation], list[Failure]]:
         keys = {key: i for i, key in enumerate(dict.fromkeys(s.ref.key for s in batch.samples))}
@@ -198,6 +197,11 @@ def _truth(batch: Batch, grid: tuple[int, int], limits: ImageLimits) -> tuple[di
         else:
             found[sample.id] = to_grid(mask, decoded.pixels.box, grid)
     return found, failures
+
+
+def _too_large(sample: Sample, _error: Exception) -> tuple[list[Explanation], list[Failure]]:
+    reason = "exhausts the device's memory by itself; try --dtype bfloat16, fewer method.layers, or another --device"
+    return [], [Failure(sample.id, "model", reason)]
 
 
 def _stacked(pixels: list[Pixels]) -> Tensor:

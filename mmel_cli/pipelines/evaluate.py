@@ -11,8 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mmel_cli import __version__
-from mmel_cli.archive import Archive, fingerprint, load_archive, lock
+from mmel_cli.archive import Archive, load_archive
 from mmel_cli.attribution import find_method
 from mmel_cli.config import EvalConfig
 from mmel_cli.errors import MmelError, UsageError
@@ -20,14 +22,14 @@ from mmel_cli.evaluation import Metric, select
 from mmel_cli.evaluation.summary import Columns, join, summarise
 from mmel_cli.fields import MAP, TOKEN_MAP
 from mmel_cli.model import Adapter, load_model
-from mmel_cli.pipelines import folder, scores
+from mmel_cli.pipelines import scores
 from mmel_cli.pipelines.batches import Decoded, Loader, by_image
-from mmel_cli.pipelines.control import Events, Stop
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.measure import Measurer, Partner, Rivals, partner_pool
 from mmel_cli.pipelines.origin import Input, find_input, find_model, find_weights
 from mmel_cli.pipelines.plots import draw
 from mmel_cli.pipelines.subjects import Stream
+from mmel_cli.runs import EVALUATED, Events, RunFolder, Stop, fingerprint, run_identity
 from mmel_cli.types import Failure
 
 _PARTNERS = 32  # images that mosaics are filled up from
@@ -86,7 +88,7 @@ def evaluate(
         UsageError: wrong settings, runs without a common record, or a folder that holds another evaluation.
         ArchiveError: an archive that cannot be read.
     """
-    events, stop = events or Events(), Stop()
+    events = events or Events()
     metrics = select(config.metrics)
     out = out or _beside(paths[0])
     with ExitStack() as stack:
@@ -95,20 +97,17 @@ def evaluate(
             for label, path in zip(_labels(paths), paths, strict=True)
         ]
         wanted = _common(runs, config, events)
-        folder.prepare(out, scores.EVALUATED, overwrite=False)
-        stack.enter_context(lock(out))
-        folder.prepare(out, scores.EVALUATED, overwrite=overwrite)
+        folder = stack.enter_context(RunFolder(out, EVALUATED, overwrite=overwrite))
         texts = _rival_texts(runs[0].archive, config)
-        scores.begin(out, _identity(config, texts, wanted), _content(runs, config))
-        stack.enter_context(stop.watch())
+        scores.begin(folder, _identity(config, texts, wanted), _content(runs, config))
         events.total(len(wanted) * len(runs))
         tally = _Tally()
         for run in runs:
-            if stop.signal is None:
-                _score(_Job(run, wanted, metrics, texts, config, out, events, stop), tally)
-        failed = scores.write_failures(out, tally.failures)
-        report = _report(out, runs, metrics, config, tally)
-    return Evaluation(str(out), report, failed, tally.refused, stop.signal)
+            if not folder.stop.asked():
+                _score(_Job(run, wanted, metrics, texts, config, out, events, folder.stop), tally)
+        failed = scores.write_failures(folder, tally.failures)
+        report = _report(folder, runs, metrics, config, tally)
+    return Evaluation(str(out), report, failed, tally.refused, folder.stop.signal)
 
 
 @dataclass(frozen=True)
@@ -246,8 +245,6 @@ def _partners(stream: Stream) -> tuple[Partner, ...]:
 
 
 def _embed_rivals(model: Adapter, texts: _Texts) -> Rivals:
-    import torch  # noqa: PLC0415 - beside its only use
-
     parts = [model.embed_texts(model.tokenize(list(texts.texts[i : i + 64]))) for i in range(0, len(texts.texts), 64)]
     return Rivals(texts.texts, texts.images, torch.cat(parts))
 
@@ -328,14 +325,19 @@ def _pairs(run: _Run) -> dict[str, int]:
     return {str(name): hash((image, text, *size)) for name, image, text, size in zip(*columns, strict=True)}
 
 
-def _identity(config: EvalConfig, texts: _Texts, wanted: frozenset[str]) -> dict[str, Any]:
+def _identity(config: EvalConfig, texts: _Texts, wanted: frozenset[str]) -> dict[str, str]:
     """What all scores depend on; the definitions of metrics go with the version. Runs may come and go."""
-    return {
-        "mmel": __version__,
-        "config": config.identity(),
-        "captions_sha256": _digest(texts.texts),
-        "records_sha256": _digest(sorted(wanted)),
-    }
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    return run_identity(
+        config.plain(),
+        {
+            "version of mmel": __version__,
+            "device type": automatic if config.device == "auto" else config.device.split(":")[0],
+            "dtype of the model": "float32" if config.dtype == "auto" else config.dtype,
+            "captions (SHA-256)": _digest(texts.texts),
+            "records (SHA-256)": _digest(sorted(wanted)),
+        },
+    )
 
 
 def _digest(lines: Iterable[str]) -> str:
@@ -368,7 +370,7 @@ def _log_path(out: Path, run: _Run, metrics: frozenset[str]) -> Path:
 
 
 def _report(
-    out: Path, runs: list[_Run], metrics: tuple[Metric, ...], config: EvalConfig, tally: _Tally
+    folder: RunFolder, runs: list[_Run], metrics: tuple[Metric, ...], config: EvalConfig, tally: _Tally
 ) -> dict[str, Any]:
     """Join what was scored, and write metrics.json, per_record.csv and the plots."""
     columns = {label: Columns.collect(scores.read_scores(log)) for label, log in tally.logs.items()}
@@ -376,7 +378,7 @@ def _report(
     names = [metric.name for metric in metrics]
     report = _content(runs, config) | summarise(joined, names, config.comparison)
     report |= {"refused": tally.refused, "failed": {run: len(found) for run, found in tally.failures.items()}}
-    scores.write_json(out / scores.METRICS_FILE, report)
+    folder.write_json(scores.METRICS_FILE, report)
     captions = {str(n): str(c) for n, c in zip(*(runs[0].archive.column(k) for k in ("id", "caption")), strict=True)}
     rows = (
         (run.label, captions.get(score.id, ""), score)
@@ -384,7 +386,7 @@ def _report(
         if run.label in columns
         for score in scores.read_scores(tally.logs[run.label])
     )
-    scores.write_table(out / scores.TABLE, rows, names)
+    scores.write_table(folder.path / scores.TABLE, rows, names)
     if config.plots and joined:
-        draw(out / scores.PLOTS, report, joined)
+        draw(folder.path / scores.PLOTS, report, joined)
     return report

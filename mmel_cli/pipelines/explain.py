@@ -1,11 +1,12 @@
 """`mmel explain`: stream pairs, explain them in batches, write heatmaps and archive shards, resume where it stopped."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -13,17 +14,27 @@ from pathlib import Path
 from typing import Any, cast
 
 from mmel_cli import __version__
-from mmel_cli.archive import ArchiveOptions, ShardWriter, committed_ids, fingerprint, load_archive, lock
+from mmel_cli.archive import Archive, ArchiveOptions, ShardWriter, load_archive
 from mmel_cli.attribution import find_method
+from mmel_cli.attribution.base import METHOD_VERSION
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
-from mmel_cli.errors import UsageError
-from mmel_cli.model import Adapter, load_model
-from mmel_cli.pipelines import folder
-from mmel_cli.pipelines.batches import Loader, by_count
-from mmel_cli.pipelines.control import Events, Stop
+from mmel_cli.model import ModelSpec, load_model
+from mmel_cli.pipelines.batches import Batch, Loader, by_count
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.pictures import Painter
+from mmel_cli.runs import (
+    EXPLAINED,
+    CommittedRecords,
+    Events,
+    RunFolder,
+    committed_records,
+    fingerprint,
+    run_identity,
+    settings,
+)
+from mmel_cli.runs.folder import ARCHIVE, DRAWN, REPORT
+from mmel_cli.runs.summary import Summary, write_results
 from mmel_cli.types import Explanation, Failure, RunInfo, Sample, Trained
 
 
@@ -42,7 +53,7 @@ def plan(source_path: Path, config: RunConfig) -> Plan:
     """Read the whole input without decoding an image or loading the model."""
     source = _open(source_path, config)
     pairs = failures = captionless = 0
-    for entry in _entries(source, config):
+    for entry in entries(source, config):
         if isinstance(entry, Failure):
             failures += 1
             captionless += entry.error.startswith("no caption")
@@ -53,7 +64,7 @@ def plan(source_path: Path, config: RunConfig) -> Plan:
 
 def explain(
     source_path: Path, out: Path, config: RunConfig, *, overwrite: bool = False, events: Events | None = None
-) -> tuple[folder.Summary, int | None]:
+) -> tuple[Summary, int | None]:
     """Explain every pair of `source_path` into the run folder `out`.
 
     Returns:
@@ -63,129 +74,176 @@ def explain(
         UsageError: wrong input, configuration, or a folder that holds another run.
         ModelError, ArchiveError: see errors.py.
     """
-    events, stop = events or Events(), Stop()
-    started = time.monotonic()
+    events, started = events or Events(), time.monotonic()
     source = _open(source_path, config)
     events.message(f"Input: {source.layout}")
-    with ExitStack() as stack:
-        folder.prepare(out, folder.EXPLAINED, overwrite=False)
-        stack.enter_context(lock(out))
-        folder.prepare(out, folder.EXPLAINED, overwrite=overwrite)
-        stack.enter_context(stop.watch())
+    with RunFolder(out, EXPLAINED, overwrite=overwrite) as folder:
         model = load_model(config.model, config.device, config.dtype)
         engine = Engine.build(model, find_method(config.method.name), config.method.params, config.image.limits)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
-        identity = config.identity() | {"source": str(source_path.resolve())} | engine.described
-        done, damaged = committed_ids(out / folder.ARCHIVE, fingerprint(identity))
+        info = _info(engine, config)
+        done, damaged = committed_records(out, out / ARCHIVE, info.identity)
         warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
-        info = _info(model, engine, config, identity)
-        _check_model(out, info)
-        folder.write_run(out, _run_content(engine, info, config, source))
+        folder.note(_notes(engine, info, source))
         warnings += _scale_warnings(config, model.spec.grid)
         for warning in warnings:
             events.message(f"Warning: {warning}")
         if len(done):
             events.message(f"Going on: {len(done)} records are done")
-        log = stack.enter_context(folder.FailureLog(out))
-        run = _Run(out, config, engine, info, log, events, stop)
-        tally = run.go(source, done)
-    summary = folder.Summary(
-        out=str(out),
-        layout=source.layout,
-        model=info.model,
-        method=info.method,
-        done=len(done) + tally.explained,
-        failed=log.stages.total(),
-        failed_by_stage=dict(log.stages),
-        without_caption=log.without_caption,
-        truncated_captions=tally.truncated,
-        resumed=len(done),
-        seconds=round(time.monotonic() - started, 3),
-        complete=stop.signal is None,
-        report=str(out / folder.REPORT),
-        warnings=warnings,
-    )
-    folder.write_gallery(out, info, summary)
-    folder.write_summary(out, summary)
-    return summary, stop.signal
+        counts = _Run(folder, config, engine, info, source, done, events).to_the_end()
+        summary = Summary(
+            out=str(out),
+            layout=source.layout,
+            model=info.model,
+            method=info.method,
+            done=len(done) + counts.explained,
+            failed=folder.failures.stages.total(),
+            failed_by_stage=dict(folder.failures.stages),
+            without_caption=folder.failures.without_caption,
+            truncated_captions=counts.truncated,
+            resumed=len(done),
+            seconds=round(time.monotonic() - started, 3),
+            complete=not folder.stop.asked(),
+            report=str(out / REPORT),
+            warnings=warnings,
+        )
+        write_results(folder, info, summary)
+    return summary, folder.stop.signal
 
 
 @dataclass
-class _Tally:
+class _Counts:
+    """Of this call."""
+
     explained: int = 0
     truncated: int = 0
 
 
 @dataclass(frozen=True)
-class _Run:
-    """The loop: explain batch k while threads decode k+1 and draw k-1; add a batch once its pictures are on disk."""
+class _Pending:
+    """A batch that waits for its pictures before the archive takes it."""
 
-    out: Path
+    explanations: list[Explanation] = field(default_factory=list)
+    pictures: list[Future[None]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The loop: explain batch k while threads decode k+1 and draw k-1; add a batch once its pictures are on disk.
+
+    A batch of which some records are done is explained whole, as it was the first time, so that the others come out
+    equal to the bit.
+    """
+
+    folder: RunFolder
     config: RunConfig
     engine: Engine
     info: RunInfo
-    log: folder.FailureLog
+    source: Source
+    done: CommittedRecords
     events: Events
-    stop: Stop
 
-    def go(self, source: Source, done: Any) -> _Tally:
+    def to_the_end(self) -> _Counts:
         """Run to the end, or to the end of the batch in which a signal came."""
-        config, tally = self.config, _Tally()
+        counts, pending = _Counts(), _Pending()
         with ExitStack() as stack:
-            pool = stack.enter_context(ThreadPoolExecutor(config.workers))
-            writer = stack.enter_context(ShardWriter(self.out / folder.ARCHIVE, self.info, config.archive))
-            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            counter = threading.Thread(target=self._count, args=(source,), daemon=True)
-            counter.start()
-            painter = Painter(self.out, config.heatmap, pool) if config.heatmaps else None
-            preprocess = partial(self.engine.model.preprocess, geometry=config.image.geometry)
-            loader = Loader(pool, config.image.limits, preprocess, painter.keep if painter else {})
-            chunks = by_count(_entries(source, config), config.batch_size)
-            pending: tuple[list[Explanation], list[Future[None]]] = ([], [])
-            for batch in loader.batches(chunks, done):
-                explanations, failures = self.engine.explain(batch)
-                drawn = painter.start(explanations, batch) if painter else []
-                self._keep(writer, pending, tally)
-                pending = (explanations, drawn)
-                self.log.add([*batch.failures, *failures])
-                self.events.progress(len(explanations) + batch.skipped, len(batch.failures) + len(failures))
-                if self.stop.signal is not None:
+            pool = self.folder.pool(self.config.workers)
+            finished = self._archive_to_redraw(stack)
+            writer = stack.enter_context(ShardWriter(self.folder.path / ARCHIVE, self.info, self.config.archive))
+            threading.Thread(target=self._count, daemon=True).start()
+            painter = Painter(self.folder.path, self.config.heatmap, pool) if self.config.heatmaps else None
+            for batch in self._batches(pool, painter, redraw=finished is not None):
+                new, failures = self._explain(batch)
+                shown = new + ([finished[s.id] for s in batch.samples if s.id in self.done] if finished else [])
+                pictures = painter.start(shown, batch) if painter else []
+                _finish(pending, writer, counts)
+                pending = _Pending(new, pictures)
+                self.folder.failures.add([*batch.failures, *failures])
+                passed = len(batch.samples) - len(failures) + batch.skipped
+                self.events.progress(passed, len(batch.failures) + len(failures))
+                if self.folder.stop.asked():
                     break
-            self._keep(writer, pending, tally)
-        return tally
+            _finish(pending, writer, counts)
+        if painter and not self.folder.stop.asked():
+            self.folder.write_json(DRAWN, self._drawn)
+        return counts
 
-    def _keep(self, writer: ShardWriter, pending: tuple[list[Explanation], list[Future[None]]], tally: _Tally) -> None:
-        """Wait for a batch's pictures, then give its records to the archive."""
-        explanations, drawn = pending
-        for future in drawn:
-            future.result()
-        for explanation in explanations:
-            writer.add(explanation)
-            tally.truncated += explanation.truncated
-        tally.explained += len(explanations)
+    def _explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
+        """The records of a batch that are not done."""
+        if all(sample.id in self.done for sample in batch.samples):
+            return [], []
+        explanations, failures = self.engine.explain(batch)
+        return [e for e in explanations if e.id not in self.done], [f for f in failures if f.id not in self.done]
 
-    def _count(self, source: Source) -> None:
+    def _batches(self, pool: ThreadPoolExecutor, painter: Painter | None, *, redraw: bool) -> Iterator[Batch]:
+        preprocess = partial(self.engine.model.preprocess, geometry=self.config.image.geometry)
+        loader = Loader(pool, self.config.image.limits, preprocess, painter.keep if painter else {}, whole=True)
+        chunks = by_count(self._checked(), self.config.batch_size)
+        return loader.batches(chunks, () if redraw else self.done)
+
+    def _checked(self) -> Iterator[Sample | Failure]:
+        """The entries; a record that is done must still stand for the same image and caption."""
+        for entry in entries(self.source, self.config):
+            if isinstance(entry, Sample):
+                self.done.check(entry)
+            yield entry
+
+    @property
+    def _drawn(self) -> dict[str, str]:
+        return {"settings_sha256": fingerprint(settings(self.config.plain(), "pictures"))}
+
+    def _archive_to_redraw(self, stack: ExitStack) -> Archive | None:
+        """The finished records, if their pictures are missing or of other settings: they are drawn anew.
+
+        The note of what pictures look like goes before the first is drawn and comes back when all are.
+        """
+        noted = self.folder.path / DRAWN
+        if not self.config.heatmaps or not len(self.done):
+            if self.config.heatmaps:
+                self.folder.write_json(DRAWN, self._drawn)
+            return None
+        try:
+            same = json.loads(noted.read_text("utf-8")) == self._drawn
+        except (OSError, ValueError):
+            same = False
+        if same:
+            return None
+        noted.unlink(missing_ok=True)
+        self.events.message(f"Drawing the pictures of {len(self.done)} finished records anew")
+        return stack.enter_context(load_archive(self.folder.path))
+
+    def _count(self) -> None:
         """Tell the total once it is known; a second pass over the names, for the ETA only."""
         count = 0
-        for _ in _entries(source, self.config):
+        for _ in entries(self.source, self.config):
             count += 1
-            if self.stop.signal is not None:
+            if self.folder.stop.asked():
                 return
         self.events.total(count)
+
+
+def _finish(pending: _Pending, writer: ShardWriter, counts: _Counts) -> None:
+    """Wait for a batch's pictures, then give its records to the archive."""
+    for picture in pending.pictures:
+        picture.result()
+    writer.extend(pending.explanations)
+    counts.explained += len(pending.explanations)
+    counts.truncated += sum(explanation.truncated for explanation in pending.explanations)
 
 
 def _open(path: Path, config: RunConfig) -> Source:
     return open_source(path, caption=config.input.caption, caption_column=config.input.caption_column)
 
 
-def _entries(source: Source, config: RunConfig) -> Iterator[Sample | Failure]:
+def entries(source: Source, config: RunConfig) -> Iterator[Sample | Failure]:
+    """What a run reads of its input, in order."""
     return islice(iter(source), config.limit)
 
 
-def _info(model: Adapter, engine: Engine, config: RunConfig, identity: dict[str, Any]) -> RunInfo:
-    spec = model.spec
-    return RunInfo(
+def _info(engine: Engine, config: RunConfig) -> RunInfo:
+    spec = engine.model.spec
+    info = RunInfo(
         model=spec.name,
         model_sha256=spec.sha256,
         method=config.method.name,
@@ -198,30 +256,31 @@ def _info(model: Adapter, engine: Engine, config: RunConfig, identity: dict[str,
         device=spec.device,
         dtype=spec.dtype,
         config=config.plain(),
-        config_sha256=fingerprint(identity),
+        config_sha256="",
         versions=versions(),
         fields=cast("ArchiveOptions", config.archive).kept(engine.fields),
         gradient=engine.method.gradient,
         trained=cast("Trained", engine.described.get("trained", "untrained")),
+        identity=run_identity(config.plain(), made_with(spec) | versions_of(engine) | engine.decides),
         described=engine.described,
     )
+    return replace(info, config_sha256=fingerprint(info.identity))
+
+
+def made_with(spec: ModelSpec) -> dict[str, str]:
+    """What decides numbers of a loaded model: its files, and the device type and dtype that it runs in."""
+    files = {f"{role} (SHA-256)": sha256 for role, sha256 in spec.files.items()}
+    return files | {"device type": spec.device.split(":")[0], "dtype of the model": spec.dtype}
+
+
+def versions_of(engine: Engine) -> dict[str, str]:
+    """Of the mathematics: METHOD sections 1 and 2, and the method's own."""
+    return {"version of METHOD": METHOD_VERSION, f"version of method {engine.method.name}": engine.method.version}
 
 
 def versions() -> dict[str, str]:
     """Of what computed the maps."""
     return {"mmel": __version__} | {name: version(name) for name in ("torch", "transformers")}
-
-
-def _check_model(out: Path, info: RunInfo) -> None:
-    """Refuse to go on with other weights under the same name."""
-    if any((out / folder.ARCHIVE).glob("part-*.h5")):
-        with load_archive(out) as archive:
-            before = archive.info.model_sha256
-        if before != info.model_sha256:
-            raise UsageError(
-                f"--out {out}: holds a run of other weights of {info.model} (SHA-256 {before[:12]}, now "
-                f"{info.model_sha256[:12]}); give another folder or --overwrite"
-            )
 
 
 def _scale_warnings(config: RunConfig, grid: tuple[int, int]) -> list[str]:
@@ -231,10 +290,12 @@ def _scale_warnings(config: RunConfig, grid: tuple[int, int]) -> list[str]:
     return [f"scale {r} does not divide the {grid[0]}x{grid[1]} grid: pooled adaptively" for r in uneven]
 
 
-def _run_content(engine: Engine, info: RunInfo, config: RunConfig, source: Source) -> dict[str, Any]:
+def _notes(engine: Engine, info: RunInfo, source: Source) -> dict[str, Any]:
+    """What run.yaml says."""
     return {
-        "config": config.plain(),
+        "config": info.config,
         "config_sha256": info.config_sha256,
+        "identity": info.identity,
         "input": source.plain(),
         "model": {
             "name": info.model,

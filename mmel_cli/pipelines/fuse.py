@@ -1,8 +1,6 @@
 """`mmel fuse`: new final maps and heatmaps from the channels of an archive, without the model."""
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,20 +9,21 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from mmel_cli.archive import Archive, ShardWriter, committed_ids, fingerprint, load_archive, lock
+from mmel_cli.archive import Archive, ShardWriter, load_archive
 from mmel_cli.attribution import METHODS, Method, Target, find_method
 from mmel_cli.config import MethodConfig, RunConfig, method_of
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import ArchiveError, UsageError
 from mmel_cli.fields import MAP
 from mmel_cli.model import Pixels
-from mmel_cli.pipelines import folder
 from mmel_cli.pipelines.batches import Batch, Loader
-from mmel_cli.pipelines.control import Events, Stop
 from mmel_cli.pipelines.explain import versions
-from mmel_cli.pipelines.origin import find_input, noted_origin
+from mmel_cli.pipelines.origin import Input, find_input, noted_origin
 from mmel_cli.pipelines.pictures import Painter
 from mmel_cli.pipelines.subjects import Stream
+from mmel_cli.runs import EXPLAINED, CommittedRecords, Events, RunFolder, committed_records, fingerprint, run_identity
+from mmel_cli.runs.folder import ARCHIVE, REPORT
+from mmel_cli.runs.summary import Summary, write_results
 from mmel_cli.types import Explanation, RunInfo, Trained
 
 _BATCH = 32
@@ -67,7 +66,7 @@ class FuseOptions:
 
 def fuse_run(
     path: Path, out: Path, options: FuseOptions, *, overwrite: bool = False, events: Events | None = None
-) -> tuple[folder.Summary, int | None]:
+) -> tuple[Summary, int | None]:
     """Fuse every record of an archive with other weights into the run folder `out`.
 
     Token maps and raw channels stay as they are; heatmaps are drawn where the input can still be read. A record whose
@@ -87,55 +86,38 @@ def fuse_run(
         UsageError: weights that do not fit, or a folder that holds another run.
         ArchiveError: an archive without the channels.
     """
-    events, stop, started = events or Events(), Stop(), time.monotonic()
-    with ExitStack() as stack:
-        archive = stack.enter_context(load_archive(path))
-        job = _Job.plan(path, archive, options)
+    events, started = events or Events(), time.monotonic()
+    with load_archive(path) as archive:
+        fused = _FusedRun.plan(path, archive, options)
         _check_apart(path, out)
-        folder.prepare(out, folder.EXPLAINED, overwrite=False)
-        stack.enter_context(lock(out))
-        folder.prepare(out, folder.EXPLAINED, overwrite=overwrite)
-        stack.enter_context(stop.watch())
-        done, _ = committed_ids(out / folder.ARCHIVE, job.info.config_sha256)
-        source = find_input(path, archive.info, options.data)
-        folder.write_run(out, job.content(noted_origin(path, archive.info, source)))
-        log = stack.enter_context(folder.FailureLog(out))
-        warnings = [f"no heatmaps: {source.gone}"] if options.heatmaps and source.gone else []
-        for warning in warnings:
-            events.message(f"Warning: {warning}")
-        pool = stack.enter_context(ThreadPoolExecutor(job.config.workers))
-        writer = stack.enter_context(ShardWriter(out / folder.ARCHIVE, job.info, job.config.archive))
-        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        painter = Painter(out, job.config.heatmap, pool) if options.heatmaps and not source.gone else None
-        loader = Loader(pool, options.limits, _no_pixels, painter.keep) if painter else None
-        if loader is None:
-            source = replace(source, gone="not needed")  # every record of the archive, whatever became of its image
-        if loader is not None:
-            events.message(f"Input: {source.shown}")
-        ids = frozenset(archive.ids)
-        stream = Stream(archive, source, ids, _BATCH, loader, truth=False, limits=options.limits, pool=pool)
-        events.total(len(archive))
-        events.progress(len(done), 0)
-        count = _go(job, stream, done, (writer, painter, log), (events, stop))
-    summary = folder.Summary(
-        out=str(out),
-        layout=f"archive {path}",
-        model=job.info.model,
-        method=job.info.method,
-        done=len(done) + count,
-        failed=log.stages.total(),
-        failed_by_stage=dict(log.stages),
-        without_caption=0,
-        truncated_captions=0,
-        resumed=len(done),
-        seconds=round(time.monotonic() - started, 3),
-        complete=not stop.asked(),
-        report=str(out / folder.REPORT),
-        warnings=warnings,
-    )
-    folder.write_gallery(out, job.info, summary)
-    folder.write_summary(out, summary)
-    return summary, stop.signal
+        with RunFolder(out, EXPLAINED, overwrite=overwrite) as folder:
+            done, damaged = committed_records(out, out / ARCHIVE, fused.info.identity)
+            source = find_input(path, archive.info, options.data)
+            folder.note(fused.notes(noted_origin(path, archive.info, source)))
+            warnings = [f"{name}: damaged, set aside; its records are fused again" for name in damaged]
+            warnings += [f"no heatmaps: {source.gone}"] if options.heatmaps and source.gone else []
+            for warning in warnings:
+                events.message(f"Warning: {warning}")
+            count = _fuse_all(fused, (archive, source, options), (folder, done), events)
+            summary = Summary(
+                out=str(out),
+                layout=f"archive {path}",
+                model=fused.info.model,
+                method=fused.info.method,
+                done=len(done) + count,
+                failed=folder.failures.stages.total(),
+                failed_by_stage=dict(folder.failures.stages),
+                without_caption=0,
+                truncated_captions=0,
+                resumed=len(done),
+                seconds=round(time.monotonic() - started, 3),
+                complete=not folder.stop.asked(),
+                remaining=len(archive) - len(done) - count,
+                report=str(out / REPORT),
+                warnings=warnings,
+            )
+            write_results(folder, fused.info, summary)
+    return summary, folder.stop.signal
 
 
 def _check_apart(path: Path, out: Path) -> None:
@@ -146,18 +128,17 @@ def _check_apart(path: Path, out: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """The method with other weights, and what the new run says of itself."""
+class _FusedRun:
+    """A method with other weights, and what the run that it makes says of itself."""
 
     method: Method
     state: Any  # of the method, with these weights
     config: RunConfig
     info: RunInfo
-    source: str
-    described: dict[str, str]
+    source: str  # the archive that is fused
 
     @classmethod
-    def plan(cls, path: Path, archive: Archive, options: FuseOptions) -> "_Job":
+    def plan(cls, path: Path, archive: Archive, options: FuseOptions) -> "_FusedRun":
         """Check that archive and weights fit."""
         old_method, old = check_fusable(archive, path), archive.info
         settings = {name: value for name, value in old.config.items() if name in RunConfig.model_fields}
@@ -170,67 +151,78 @@ class _Job:
                 f"{path}: its configuration is not one that this version knows; explain again"
             ) from error
         method, target = find_method(old_method.name), Target(old.model, old.model_sha256, old.layers)
-        described = method.describe(config.method.params, target)
-        identity = {"fused": old.config_sha256} | config.identity() | described
+        decided = method.decides(config.method.params, target)
+        described = method.describe(config.method.params, target) | decided | {"fused_from": old.config_sha256}
+        identity = run_identity(config.plain(), {"fused from run": old.config_sha256} | decided)
         info = replace(
             old,
             config=config.plain(),
             config_sha256=fingerprint(identity),
+            identity=identity,
             versions=versions(),
             trained=cast("Trained", described.get("trained", "untrained")),
-            described=described | {"fused_from": old.config_sha256},
+            described=described,
         )
-        return cls(method, method.prepare(config.method.params, target), config, info, str(path.resolve()), described)
+        return cls(method, method.prepare(config.method.params, target), config, info, str(path.resolve()))
 
-    def content(self, origin: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def notes(self, origin: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """run.yaml; it names the `origin` of the first run, so that eval finds input and model."""
         return {
             "config": self.info.config,
             "config_sha256": self.info.config_sha256,
+            "identity": self.info.identity,
             "input": origin["input"] | {"fused_from": self.source},
             "model": origin["model"] | {"sha256": self.info.model_sha256, "layers": list(self.info.layers)},
             "versions": self.info.versions,
-        } | self.described
+        } | self.info.described
 
 
-def _go(
-    job: _Job,
-    stream: Stream,
-    done: Any,
-    outputs: tuple[ShardWriter, Painter | None, folder.FailureLog],
-    control: tuple[Events, Stop],
+def _fuse_all(
+    fused: _FusedRun,
+    given: tuple[Archive, Input, FuseOptions],
+    place: tuple[RunFolder, CommittedRecords],
+    events: Events,
 ) -> int:
     """Fuse batch by batch; a record whose image is gone or changed has no heatmap, which is a failure."""
-    writer, painter, log = outputs
-    events, stop = control
+    (archive, source, options), (folder, done) = given, place
+    pool = folder.pool(fused.config.workers)
+    painter = Painter(folder.path, fused.config.heatmap, pool) if options.heatmaps and not source.gone else None
+    loader = Loader(pool, options.limits, _no_pixels, painter.keep) if painter else None
+    if painter is None:
+        source = replace(source, gone="not needed")  # every record of the archive, whatever became of its image
+    else:
+        events.message(f"Input: {source.shown}")
+    wanted = frozenset(archive.ids)
+    stream = Stream(archive, source, wanted, _BATCH, loader, truth=False, limits=options.limits, pool=pool)
+    events.total(len(archive))
+    events.progress(len(done), 0)
     count = 0
-    for subjects, failures in stream.batches(done):
-        bare = [stream.archive[f.id] for f in failures if f.id in stream.archive and f.id not in done]
-        records = _fuse_again([*(s.record for s in subjects), *bare], job)
-        images = {s.sample.ref.key: s.image for s in subjects if s.image is not None}
-        batch = Batch([s.sample for s in subjects], images)
-        drawn: list[Future[None]] = painter.start(records[: len(subjects)], batch) if painter else []
-        for future in drawn:
-            future.result()
-        for record in records:
-            writer.add(record)
-        count += len(records)
-        log.add(failures)
-        events.progress(len(subjects), len(failures))
-        if stop.asked():
-            break
+    with ShardWriter(folder.path / ARCHIVE, fused.info, fused.config.archive) as writer:
+        for subjects, failures in stream.batches(done):
+            without = [archive[f.id] for f in failures if f.id in archive and f.id not in done]
+            records = _fuse_again([*(s.record for s in subjects), *without], fused)
+            images = {s.sample.ref.key: s.image for s in subjects if s.image is not None}
+            batch = Batch([s.sample for s in subjects], images)
+            for picture in painter.start(records[: len(subjects)], batch) if painter else []:
+                picture.result()
+            writer.extend(records)
+            count += len(records)
+            folder.failures.add(failures)
+            events.progress(len(subjects), len(failures))
+            if folder.stop.asked():
+                break
     return count
 
 
-def _fuse_again(records: list[Explanation], job: _Job) -> list[Explanation]:
+def _fuse_again(records: list[Explanation], fused: _FusedRun) -> list[Explanation]:
     """The same records with maps fused anew from their other fields."""
     if not records:
         return []
-    assert job.method.fuse is not None  # noqa: S101 - check_fusable has seen to it
-    same = [field.name for field in job.info.fields if not field.ragged]
+    assert fused.method.fuse is not None  # noqa: S101 - check_fusable has seen to it
+    same = [field.name for field in fused.info.fields if not field.ragged]
     fields = {name: torch.from_numpy(np.stack([record.fields[name] for record in records])) for name in same}
     with torch.no_grad():
-        maps = job.method.fuse(fields, job.config.method.params, job.state).numpy()
+        maps = fused.method.fuse(fields, fused.config.method.params, fused.state).numpy()
     return [
         replace(record, fields=record.fields | {MAP.name: values}) for record, values in zip(records, maps, strict=True)
     ]

@@ -16,7 +16,7 @@ from mmel_cli.data.paths import shown
 from mmel_cli.data.truth import has_truth
 from mmel_cli.errors import MmelError, UsageError
 from mmel_cli.model.adapter import BUILTIN
-from mmel_cli.pipelines.folder import RUN
+from mmel_cli.runs.folder import RUN
 from mmel_cli.types import RunInfo, Sample
 
 _NO_FILES = ("auto", "untrained")  # values of method.weights

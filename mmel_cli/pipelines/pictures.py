@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from mmel_cli.pipelines.batches import Batch, Keep
-from mmel_cli.pipelines.folder import HEATMAPS, THUMBNAILS
 from mmel_cli.render import HeatmapOptions, fit, picture_name, render, thumbnail
+from mmel_cli.runs.folder import HEATMAPS, THUMBNAILS
 from mmel_cli.types import Explanation
 
 PHOTO = "photo"  # in Decoded.kept: the original at the size of pictures

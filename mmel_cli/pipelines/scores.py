@@ -8,16 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Self
 
-import yaml
-
-from mmel_cli.archive import IdSet, fingerprint
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation.summary import Scores
-from mmel_cli.pipelines.folder import FAILURES, Layout, write_text
+from mmel_cli.runs import IdSet, RunFolder, differences, fingerprint
+from mmel_cli.runs.failures import NAME as FAILURES
+from mmel_cli.runs.folder import METRICS_FILE, PLOTS, SCORES, TABLE
 from mmel_cli.types import Failure
 
-EVAL, METRICS_FILE, TABLE, SCORES, PLOTS = "eval.yaml", "metrics.json", "per_record.csv", "scores", "plots"
-EVALUATED = Layout("evaluation", EVAL, (EVAL, METRICS_FILE, TABLE, SCORES, PLOTS, FAILURES))
+__all__ = ["METRICS_FILE", "PLOTS", "SCORES", "TABLE"]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also full-width
 
 
@@ -64,34 +62,28 @@ def read_scores(path: Path) -> Iterator[Scores]:
                 yield Scores(**entry)
 
 
-def begin(folder: Path, identity: dict[str, Any], content: dict[str, Any]) -> None:
+def begin(folder: RunFolder, identity: dict[str, str], content: dict[str, Any]) -> None:
     """Write eval.yaml, or check that an earlier evaluation there was of the same records and settings.
 
     Raises:
-        UsageError: if it was of others.
+        UsageError: if it was of others; what differs is named with both values.
     """
-    path, digest = folder / EVAL, fingerprint(identity)
-    if path.exists() and any(log.stat().st_size for log in (folder / SCORES).glob("*.jsonl")):
-        before = yaml.safe_load(path.read_text("utf-8"))
-        if not isinstance(before, dict) or before.get("identity_sha256") != digest:
-            raise UsageError(
-                f"--out {folder}: holds an evaluation of other records or settings (see {EVAL}); give another "
-                "folder, or --overwrite to start anew"
-            )
-    text = yaml.safe_dump({"identity_sha256": digest} | content, sort_keys=False, allow_unicode=True)
-    write_text(path, text)
+    before = folder.notes()
+    scored = any(log.stat().st_size for log in (folder.path / SCORES).glob("*.jsonl"))
+    if scored and before.get("identity_sha256") != fingerprint(identity):
+        noted = before.get("identity")
+        was = "; ".join(differences(noted, identity)) if isinstance(noted, dict) else "it is of an older mmel"
+        raise UsageError(
+            f"--out {folder.path}: holds another evaluation: {was}; give another folder, or --overwrite to start anew"
+        )
+    folder.note({"identity_sha256": fingerprint(identity), "identity": identity} | content)
 
 
-def write_failures(folder: Path, failures: dict[str, list[Failure]]) -> int:
+def write_failures(folder: RunFolder, failures: dict[str, list[Failure]]) -> int:
     """failures.jsonl, one line a run and record; how many."""
     rows = [{"run": run} | asdict(failure) for run, found in failures.items() for failure in found]
-    write_text(folder / FAILURES, "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows))
+    folder.write_text(FAILURES, "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows))
     return len(rows)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """metrics.json, by rename; standard JSON, without NaN."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_table(path: Path, rows: Iterator[tuple[str, str, Scores]], metrics: list[str]) -> None:

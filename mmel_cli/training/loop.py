@@ -1,9 +1,9 @@
 """The training loop: Adam over the unconstrained parameters, early stopping, the best weights kept, checkpoints."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch import Tensor
 from mmel_cli.attribution.hsrm import fuse
 from mmel_cli.attribution.weights import PARAMETERS, HsrmWeights
 from mmel_cli.data.paths import record_seed
+from mmel_cli.errors import MmelError
+from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.training.objectives import Examples, Objective
 from mmel_cli.training.options import TrainOptions
 from mmel_cli.training.store import ExampleStore
@@ -82,10 +84,16 @@ class Trainer:
         """The mean of each part of the objective."""
         totals: dict[str, float] = {}
         for numbers in _batches(len(store), self.options.batch, None):
-            for examples in store.read(numbers, device).split(self.options.microbatch):
-                parts = self.objective.measure(fuse(examples.evidence, weights), examples)
-                for name, values in parts.items():
-                    totals[name] = totals.get(name, 0.0) + float(values.double().sum())
+            examples = store.read(numbers, device)
+
+            def measure(part: Sequence[int], examples: Examples = examples) -> dict[str, Tensor]:
+                chosen = examples.rows(part[0], part[-1] + 1)
+                return self.objective.measure(fuse(chosen.evidence, weights), chosen)
+
+            for rows in self._microbatches(len(examples)):
+                for parts in in_halves(measure, rows, _too_large):
+                    for name, values in parts.items():
+                        totals[name] = totals.get(name, 0.0) + float(values.double().sum())
         return {name: total / len(store) for name, total in totals.items()}
 
     def state(self) -> dict[str, Tensor]:
@@ -113,20 +121,40 @@ class Trainer:
         self.history = list(history)
 
     def _step(self, examples: Examples) -> float:
-        total = 0.0
+        """One step of the optimiser; gradients add up over parts, so the graph of one is in memory at a time."""
+        learned = [getattr(self.weights, name) for name in self.options.learn]
         self._optimiser.zero_grad()
-        for part in examples.split(self.options.microbatch):  # gradients add up: the graph of one part at a time
-            parts = self.objective.measure(fuse(part.evidence, self.weights), part)
-            loss = self.objective.loss(parts, self.weights) * (len(part) / len(examples))
-            loss.backward()
-            total += float(loss.detach())
+
+        def learn(part: Sequence[int]) -> float:
+            chosen = examples.rows(part[0], part[-1] + 1)
+            parts = self.objective.measure(fuse(chosen.evidence, self.weights), chosen)
+            loss = self.objective.loss(parts, self.weights) * (len(chosen) / len(examples))
+            gradients = torch.autograd.grad(loss, learned, allow_unused=True)
+            for parameter, gradient in zip(learned, gradients, strict=True):  # only now that all of them fitted
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            return float(loss.detach())
+
+        total = sum(sum(in_halves(learn, rows, _too_large)) for rows in self._microbatches(len(examples)))
         self._optimiser.step()
         return total
+
+    def _microbatches(self, count: int) -> list[range]:
+        """The rows of a batch, some at a time."""
+        size = self.options.microbatch
+        return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
     def _adam(self, weights: HsrmWeights) -> torch.optim.Adam:
         learned = {name: getattr(weights, name).detach().clone().requires_grad_() for name in self.options.learn}
         self.weights = replace(weights, **learned)
         return torch.optim.Adam(learned.values(), lr=self.options.learning_rate)
+
+
+def _too_large(_row: int, error: Exception) -> Any:
+    raise MmelError(
+        "a single record exhausts the device's memory; train with fewer training.fractions, --dtype bfloat16 or "
+        "another --device"
+    ) from error
 
 
 def split_of(image: str, options: TrainOptions) -> Literal["train", "validation"]:

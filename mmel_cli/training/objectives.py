@@ -1,6 +1,6 @@
 """What fused maps are trained for, METHOD 4: to lie where the caption's object is, or to find what the score needs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -30,12 +30,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.evidence.flow)
 
-    def split(self, size: int) -> Iterator["Examples"]:
-        """The same in parts of at most `size` records."""
-        for start in range(0, len(self), size):
-            rows = slice(start, start + size)
-            extra = (None if held is None else held[rows] for held in (self.truth, self.images, self.texts))
-            yield Examples(self.evidence.rows(rows), *extra)
+    def rows(self, start: int, stop: int) -> "Examples":
+        """Of some of the records."""
+        rows = slice(start, stop)
+        extra = (None if held is None else held[rows] for held in (self.truth, self.images, self.texts))
+        return Examples(self.evidence.rows(rows), *extra)
 
 
 @dataclass(frozen=True)

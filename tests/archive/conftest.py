@@ -3,10 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mmel_cli.archive import fingerprint
 from mmel_cli.attribution.hsrm import declared
 from mmel_cli.fields import MAP, TOKEN_MAP, Field
 from mmel_cli.types import Explanation, RunInfo, Word
 
+IDENTITY = {"method.name": "mmel", "tokenizer (SHA-256)": "a" * 64}
 WORD_LAYERS = Field("words/seen", ("words", "layers"), "a field of whole numbers with two dimensions", dtype="int32")
 
 
@@ -15,9 +17,9 @@ def info():
     return RunInfo(
         model="m", model_sha256="a" * 64, method="mmel", layers=(1, 2, 3), grid=(6, 4), patch=8, image_size=(48, 32),
         geometry="native", max_tokens=5, device="cpu", dtype="float32", config={"b": [1, 2], "a": "ü"},
-        config_sha256="f" * 64, versions={"mmel": "0", "torch": "2", "transformers": "5"},
+        config_sha256=fingerprint(IDENTITY), versions={"mmel": "0", "torch": "2", "transformers": "5"},
         fields=(MAP, TOKEN_MAP, *declared((1, 2, 4)), WORD_LAYERS), gradient="plain", trained="file",
-        identity={"method.name": "mmel"}, described={"weights": "w.safetensors"},
+        identity=IDENTITY, described={"weights": "w.safetensors"},
     )  # fmt: skip
 
 

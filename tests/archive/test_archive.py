@@ -12,20 +12,19 @@ import pytest
 from mmel_cli.archive import (
     ArchiveOptions,
     ShardWriter,
-    committed_ids,
     load_archive,
-    lock,
     merge,
     verify,
 )
 from mmel_cli.archive import writer as writer_module
 from mmel_cli.errors import ArchiveError, UsageError
+from mmel_cli.runs import committed_records, fingerprint
 
 
 def write(folder, info, records, **options):
     with ShardWriter(folder, info, ArchiveOptions(**({"shard_size": 4} | options))) as writer:
         for record in records:
-            writer.add(record)
+            writer.extend([record])
     return folder
 
 
@@ -143,18 +142,22 @@ def test_a_damaged_shard_is_set_aside_and_its_records_are_open_again(tmp_path, i
     write(tmp_path, info, [make(n) for n in range(8)])
     path = tmp_path / "part-00001.h5"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    done, damaged = committed_ids(tmp_path, info.config_sha256)
+    done, damaged = committed_records(tmp_path, tmp_path, info.identity)
     assert damaged == ["part-00001.h5"]
     assert [make(n).id in done for n in range(8)] == [True] * 4 + [False] * 4
     write(tmp_path, info, [make(n) for n in range(4, 8)])
     assert sorted(p.name for p in tmp_path.glob("*")) == ["part-00000.h5", "part-00001.h5.damaged", "part-00002.h5"]
-    assert len(committed_ids(tmp_path, info.config_sha256)[0]) == 8
+    assert len(committed_records(tmp_path, tmp_path, info.identity)[0]) == 8
 
 
 def test_another_configuration_is_refused(tmp_path, info, make):
     write(tmp_path, info, [make(0)])
-    with pytest.raises(UsageError, match="--overwrite"):
-        committed_ids(tmp_path, "0" * 64)
+    other = info.identity | {"method.name": "flow", "tokenizer (SHA-256)": "b" * 64}
+    with pytest.raises(UsageError, match="--overwrite") as caught:
+        committed_records(tmp_path, tmp_path, other)
+    assert "method.name was mmel, is now flow; tokenizer (SHA-256) was aaaaaaaaaaaa, is now bbbbbbbbbbbb" in str(
+        caught.value
+    )
 
 
 def test_leftovers_of_a_kill_are_removed(tmp_path, info, make):
@@ -194,15 +197,7 @@ def test_a_full_disk_is_one_clean_error_and_loses_nothing_committed(tmp_path, in
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
     assert [p.name for p in tmp_path.iterdir()] == ["part-00000.h5"]
-    assert len(committed_ids(tmp_path, info.config_sha256)[0]) == 1
-
-
-def test_two_processes_cannot_write_one_folder(tmp_path):
-    code = "import sys; from pathlib import Path; from mmel_cli.archive import lock\nwith lock(Path(sys.argv[1])): pass"
-    with lock(tmp_path):
-        held = subprocess.run([sys.executable, "-c", code, tmp_path], check=False, capture_output=True, text=True)
-    assert "another mmel is writing there" in held.stderr
-    assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == 0
+    assert len(committed_records(tmp_path, tmp_path, info.identity)[0]) == 1
 
 
 def test_nothing_to_read_says_so(tmp_path):
@@ -319,16 +314,17 @@ def test_merge_on_a_full_disk_is_one_clean_error(tmp_path, info, make):
 
 
 def test_only_damage_is_set_aside_and_not_before_the_run_is_known_to_be_the_same(tmp_path, info, make):
-    other = dataclasses.replace(info, config_sha256="0" * 64)
+    identity = info.identity | {"dtype": "bfloat16"}
+    other = dataclasses.replace(info, identity=identity, config_sha256=fingerprint(identity))
     write(tmp_path, other, [make(0)])
     (tmp_path / "part-00000.h5").rename(tmp_path / "part-00009.h5")
     (tmp_path / "part-00001.h5").write_bytes(b"damaged")
     with pytest.raises(UsageError, match="--overwrite"):
-        committed_ids(tmp_path, info.config_sha256)
+        committed_records(tmp_path, tmp_path, info.identity)
     with h5py.File(tmp_path / "part-00009.h5", "r+") as file:
         file.attrs["version"] = 3
     with pytest.raises(ArchiveError, match="version 1 or 2"):
-        committed_ids(tmp_path, info.config_sha256)
+        committed_records(tmp_path, tmp_path, info.identity)
     assert not list(tmp_path.glob("*.damaged"))
 
 

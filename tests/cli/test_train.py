@@ -205,7 +205,7 @@ def test_other_masks_are_another_training(scenes, tmp_path, mmel):
         Image.fromarray(np.asarray(Image.open(mask))[::-1]).save(mask)
     code, _, err = mmel(*command, "--data", tmp_path / "in")
     assert code == 2
-    assert "other records" in err
+    assert "validation examples (SHA-256) was " in err
 
 
 def test_pairs_that_fail_are_named_and_the_exit_code_says_so(scenes, tmp_path, mmel, tiny):

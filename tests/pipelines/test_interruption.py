@@ -13,11 +13,12 @@ import time
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmel_cli import load_archive
 
-KILLS = 30
-SHARD = ["archive.shard_size=3"]
+KILLS = 40
+BATCH, SHARD = 5, ["archive.shard_size=7"]
 
 
 def run_explain(source, out, model):
@@ -28,7 +29,7 @@ def run_explain(source, out, model):
     from mmel_cli.config import load_config
     from mmel_cli.pipelines.explain import explain
 
-    options = {"model": str(model), "device": "cpu", "batch_size": 3, "workers": 2}
+    options = {"model": str(model), "device": "cpu", "batch_size": BATCH, "workers": 2}
     explain(source, out, load_config(None, SHARD, options))
 
 
@@ -67,14 +68,33 @@ def spawn():
     return start
 
 
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """46 pairs of 23 images, every ninth of them broken: an empty image, or a row without a caption."""
+    folder, rng, rows = tmp_path_factory.mktemp("broken"), np.random.default_rng(3), []
+    for number in range(46):
+        name = f"{number:02}.png" if number % 9 == 8 else f"{number // 2 * 2:02}.png"
+        if number % 9 == 8:
+            (folder / name).write_bytes(b"")
+        elif not (folder / name).exists():
+            Image.fromarray(rng.integers(0, 255, (30 + number, 40, 3), dtype=np.uint8)).save(folder / name)
+        text = "" if number % 18 == 17 else f"a red dog {number % 4}"
+        rows.append({"file_name": name, "text": text})
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
 @pytest.mark.slow
-def test_thirty_kills_leave_the_archive_of_an_uninterrupted_run(photos, tiny, tmp_path, spawn):
+def test_forty_kills_leave_the_archive_of_an_uninterrupted_run(broken, tiny, tmp_path, spawn):
+    photos = broken
     whole = spawn(photos, tmp_path / "whole", tiny)
     began = time.monotonic()
     whole.join(120)
     length = time.monotonic() - began
     assert whole.exitcode == 0
     expected, chance, kills, finished = columns(tmp_path / "whole"), random.Random(0), 0, 0
+    assert len(expected["id"]) == 41
+    assert [len(ids) for ids in committed(tmp_path / "whole").values()] == [9, 8, 9, 8, 7]  # each ends with a batch
     run, before = tmp_path / "run0", {}
     while kills < KILLS or not before:
         process = spawn(photos, run, tiny)

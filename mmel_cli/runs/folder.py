@@ -1,0 +1,208 @@
+"""The folder that a command writes: checked for being its own, locked, marked, and written file by whole file.
+
+explain, eval, train-weights and fuse open it the same way. The marker is the first file in it, so a folder without one
+is empty or a stranger's; a stranger's is never written to.
+"""
+
+import fcntl
+import json
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from mmel_cli.errors import UsageError
+from mmel_cli.runs import failures
+from mmel_cli.runs.control import Stop
+from mmel_cli.runs.failures import FailureLog
+
+LOCK, TEMPORARY = ".lock", ".tmp"
+ARCHIVE, HEATMAPS, THUMBNAILS, DRAWN = "archive", "heatmaps", "thumbnails", "heatmaps/drawn.json"
+RUN, SUMMARY, REPORT = "run.yaml", "summary.json", "index.html"
+EVAL, METRICS_FILE, TABLE, SCORES, PLOTS = "eval.yaml", "metrics.json", "per_record.csv", "scores", "plots"
+TRAINING, TRAINING_LOG, CHECKPOINT, CURVE, PICTURE = (
+    "training.yaml",
+    "training.jsonl",
+    "checkpoint.safetensors",
+    "curve",
+    "weights",
+)
+_PICTURE_NAME = re.compile(r".*\.[0-9a-f]{8}\.(png|jpg)")
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """What a command's folder is known by, and all that the command writes there."""
+
+    what: str  # in messages
+    marker: str
+    format: str  # the marker's key `format`
+    before_format: frozenset[str]  # keys of a marker that version 0.1.0 wrote, which had no format
+    files: tuple[str, ...]  # patterns of what --overwrite removes, relative to the folder
+    pictures: tuple[str, ...] = ()  # folders of which it removes the pictures that mmel named
+
+    def owns(self, marker: Path) -> bool:
+        """Whether a marker is one that this command wrote, by what it says."""
+        try:
+            said = yaml.safe_load(marker.read_text("utf-8"))
+        except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):
+            return False
+        return isinstance(said, dict) and (said.get("format") == self.format or self.before_format <= set(said))
+
+
+EXPLAINED = FolderKind(
+    "run",
+    RUN,
+    "mmel-run",
+    frozenset({"config", "config_sha256", "input", "model", "versions"}),
+    (
+        *(f"{ARCHIVE}/part-*.h5{ending}" for ending in ("", ".damaged", TEMPORARY)),
+        *(RUN, SUMMARY, REPORT, "page-*.html", "failures*.jsonl", DRAWN),
+    ),
+    (HEATMAPS, THUMBNAILS),
+)
+EVALUATED = FolderKind(
+    "evaluation",
+    EVAL,
+    "mmel-eval",
+    frozenset({"config", "identity_sha256", "runs", "versions"}),
+    (EVAL, METRICS_FILE, TABLE, f"{SCORES}/*.jsonl", f"{PLOTS}/*.png", f"{PLOTS}/*.svg", failures.NAME),
+)
+TRAINED = FolderKind(
+    "training",
+    TRAINING,
+    "mmel-training",
+    frozenset({"config", "identity_sha256", "run"}),
+    (
+        TRAINING_LOG,
+        CHECKPOINT,
+        TRAINING,
+        failures.NAME,
+        *(f"{n}.{s}" for n in (CURVE, PICTURE) for s in ("png", "svg")),
+    ),
+)
+
+
+class RunFolder:
+    """One command's folder while it works there; a context manager.
+
+    Args:
+        path: the folder; made if it is not there.
+        kind: the command's.
+        overwrite: remove what mmel wrote there, and nothing else.
+        rank: of one process among several that write there; it tells their failure logs apart.
+
+    Raises:
+        UsageError: if it is a file, a stranger's, or another process holds it.
+    """
+
+    def __init__(self, path: Path, kind: FolderKind, *, overwrite: bool = False, rank: int | None = None) -> None:
+        self.path, self.kind, self.stop = path, kind, Stop()
+        self._overwrite, self._suffix = overwrite, "" if rank is None else f"-r{rank:02}"
+        self._stack = ExitStack()
+        self._failures: FailureLog | None = None
+
+    def __enter__(self) -> Self:
+        self._check()
+        self.path.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            lock = stack.enter_context((self.path / f"{LOCK}{self._suffix}").open("a"))
+            self._hold(lock.fileno())
+            self._check()  # another process may have been faster
+            if self._overwrite:
+                self._remove()
+            if not (self.path / self.kind.marker).exists():
+                self.note({"state": "started"})
+            stack.enter_context(self.stop.watch())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def failures(self) -> FailureLog:
+        """The failure log, begun anew by the first use."""
+        if self._failures is None:
+            name = failures.NAME.replace(".", f"{self._suffix}.")
+            self._failures = FailureLog(self.path / name)
+            self._stack.callback(self._failures.close)
+        return self._failures
+
+    def pool(self, workers: int) -> ThreadPoolExecutor:
+        """Threads that end with the folder; what has not begun by then is dropped."""
+        pool = self._stack.enter_context(ThreadPoolExecutor(workers))
+        self._stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+        return pool
+
+    def note(self, content: dict[str, Any]) -> None:
+        """Write the marker: what the folder was made from."""
+        text = yaml.safe_dump({"format": self.kind.format} | content, sort_keys=False, allow_unicode=True)
+        self.write_text(self.kind.marker, text)
+
+    def notes(self) -> dict[str, Any]:
+        """What the marker says."""
+        said = yaml.safe_load((self.path / self.kind.marker).read_text("utf-8"))
+        return said if isinstance(said, dict) else {}
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file so that it is there whole or not at all."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + TEMPORARY)
+        temporary.write_text(text, "utf-8")
+        temporary.rename(path)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Standard JSON, without NaN."""
+        self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def _check(self) -> None:
+        """Refuse what is not this command's, before anything is written."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"--out {self.path}: is a file; give a folder")
+        marker = self.path / self.kind.marker
+        if marker.exists() or marker.is_symlink():
+            if not self.kind.owns(marker):
+                raise UsageError(f"--out {self.path}: its {marker.name} was not written by mmel; give a new folder")
+        elif self.path.is_dir() and any(not self._leftover(path.name) for path in self.path.iterdir()):
+            raise UsageError(f"--out {self.path}: is not empty and holds no mmel {self.kind.what}; give a new folder")
+
+    def _leftover(self, name: str) -> bool:
+        """Whether a file may lie in a folder whose first call was killed before it wrote the marker."""
+        return name.startswith(LOCK) or name == self.kind.marker + TEMPORARY
+
+    def _hold(self, handle: int) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(
+                f"--out {self.path}: another mmel is writing there; wait for it, or give another folder"
+            ) from error
+
+    def _remove(self) -> None:
+        """Take away what the command wrote, then folders that are left empty; the marker goes last."""
+        old = [path for pattern in self.kind.files for path in self.path.glob(pattern)]
+        for pictures in self.kind.pictures:
+            old += [path for path in (self.path / pictures).rglob("*") if _PICTURE_NAME.fullmatch(path.name)]
+        marker = self.path / self.kind.marker
+        for path in sorted(set(old) - {marker}):
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in old} - {self.path}:
+            _remove_empty(folder, self.path)
+        marker.unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path, top: Path) -> None:
+    """Remove a folder and those above it, below `top`, that are empty."""
+    while folder != top and folder.is_dir() and not any(folder.iterdir()):
+        shutil.rmtree(folder)
+        folder = folder.parent

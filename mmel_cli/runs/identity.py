@@ -1,0 +1,105 @@
+"""What a run's numbers depend on, in one place: which settings and which files, and how two runs differ.
+
+A folder goes on only with the same identity. Where the input, the model or a weights file lies is no part of it: what
+they hold is.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from mmel_cli.archive.schema import canonical, fingerprint
+
+__all__ = ["SETTINGS", "Decides", "decides", "differences", "fingerprint", "run_identity", "settings"]
+
+Decides = Literal["numbers", "pictures", "neither"]
+"""numbers: another value is another run; pictures: they are drawn anew; neither: the same folder goes on."""
+
+SETTINGS: dict[str, Decides] = {
+    "model": "neither",  # where it lies: the SHA-256 of its files count
+    "device": "neither",  # as the user says it: the type that it resolves to counts
+    "dtype": "neither",  # the same
+    "batch_size": "neither",
+    "workers": "neither",
+    "limit": "neither",
+    "data": "neither",  # where the input lies now
+    "heatmaps": "pictures",
+    "heatmap": "pictures",
+    "plots": "neither",
+    "input": "numbers",  # which captions are read
+    "image.geometry": "numbers",
+    "image.limits": "neither",  # they only refuse
+    "method": "numbers",  # its name and every parameter of every method
+    "method.weights": "neither",  # where the file lies: its SHA-256 counts
+    "method.transfer": "neither",  # it only permits
+    "archive": "numbers",  # what is kept of each record
+    "archive.shard_size": "neither",
+    "training": "numbers",
+    "training.microbatch": "neither",  # it changes rounding only, like batch_size
+    "metrics": "neither",  # each has scores of its own
+    "captions": "neither",  # where the file lies: the SHA-256 of the captions counts
+    "rivals": "numbers",
+    "faithfulness": "numbers",
+    "faithfulness.batch": "neither",
+    "aid": "numbers",
+    "localisation": "numbers",
+    "sanity": "numbers",
+    "comparison": "neither",  # of scores that are there
+}
+"""By dotted key, of every command; a group stands for all settings in it that have no line of their own."""
+
+_SHOWN = 60  # characters of a value in a message
+
+
+def decides(key: str) -> Decides:
+    """What a setting decides, by the longest key in SETTINGS that it is or lies in.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    parts = key.split(".")
+    for length in range(len(parts), 0, -1):
+        found = SETTINGS.get(".".join(parts[:length]))
+        if found is not None:
+            return found
+    raise KeyError(key)
+
+
+def settings(plain: Mapping[str, Any], which: Decides) -> dict[str, str]:
+    """The settings of a resolved configuration that decide `which`, flat: dotted key to canonical JSON."""
+    return {key: canonical(value) for key, value in _leaves(plain) if decides(key) == which}
+
+
+def run_identity(plain: Mapping[str, Any], made_with: Mapping[str, str]) -> dict[str, str]:
+    """Everything that decides a run's numbers.
+
+    Args:
+        plain: the resolved configuration.
+        made_with: what else decides them, by a name that a reader understands: SHA-256 of the model's files, resolved
+            device and dtype, versions of the method.
+    """
+    return settings(plain, "numbers") | {name: str(value) for name, value in made_with.items()}
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """A sentence for each part of two identities that differs, with both values."""
+    return [
+        f"{name} was {_short(before.get(name))}, is now {_short(now.get(name))}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _short(value: str | None) -> str:
+    """A SHA-256 is told by its first digits."""
+    if value is None:
+        return "not there"
+    if len(value) == 64 and set(value) <= set("0123456789abcdef"):
+        return value[:12]
+    return value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
+    return found

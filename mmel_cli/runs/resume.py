@@ -1,0 +1,111 @@
+"""What an earlier call finished: the records of a folder's shards, if they are of the same run and the same input."""
+
+import hashlib
+from pathlib import Path
+
+from mmel_cli.archive.safety import open_safely
+from mmel_cli.archive.verify import damage
+from mmel_cli.archive.writer import SHARDS
+from mmel_cli.errors import DamagedError, UsageError
+from mmel_cli.runs.identity import differences, fingerprint
+from mmel_cli.types import Sample
+
+_DIGEST = 8  # bytes a record
+
+
+class IdSet:
+    """A set of record ids that keeps 8 bytes of SHA-256 each."""
+
+    def __init__(self) -> None:
+        self._digests: set[bytes] = set()
+
+    def add(self, record_id: str) -> None:
+        """Put an id in."""
+        self._digests.add(_digest(record_id))
+
+    def __contains__(self, record_id: object) -> bool:
+        return isinstance(record_id, str) and _digest(record_id) in self._digests
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+
+class CommittedRecords:
+    """Record ids with the image and caption that each stood for; 16 bytes of SHA-256 a record are kept."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._ids, self._pairs = IdSet(), IdSet()
+
+    def add(self, record_id: str, image: str, caption: str) -> None:
+        """Put a record in."""
+        self._ids.add(record_id)
+        self._pairs.add(_pair(record_id, image, caption))
+
+    def __contains__(self, record_id: object) -> bool:
+        return record_id in self._ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def check(self, sample: Sample) -> None:
+        """Refuse a finished record that stands for something else in the input now.
+
+        Raises:
+            UsageError: naming the record.
+        """
+        if sample.id in self and _pair(sample.id, sample.image, sample.caption) not in self._pairs:
+            raise UsageError(
+                f"--out {self._out}: record {sample.id} was explained with another caption or image than INPUT gives "
+                "now; give another folder, or --overwrite to start anew"
+            )
+
+
+def committed_records(out: Path, folder: Path, identity: dict[str, str]) -> tuple[CommittedRecords, list[str]]:
+    """The records in a run's shards, and the names of shards that were damaged and set aside as *.damaged.
+
+    Args:
+        out: the run folder, for messages.
+        folder: where its shards lie.
+        identity: what the run that goes on depends on.
+
+    Raises:
+        UsageError: if a shard is of another identity; each setting that differs is named with both values.
+        ArchiveError: if a shard cannot be opened or is of another version; nothing is set aside then.
+    """
+    done, damaged = CommittedRecords(out), []
+    for path in sorted(folder.glob(SHARDS)):
+        try:
+            records = _read_whole(path, out, identity)
+        except DamagedError:
+            damaged.append(path)
+            continue
+        for record in records:
+            done.add(*record)
+    for path in damaged:  # only once every readable shard has turned out to be of this run
+        path.rename(path.with_name(path.name + ".damaged"))
+    return done, [path.name for path in damaged]
+
+
+def _read_whole(path: Path, out: Path, identity: dict[str, str]) -> list[tuple[str, str, str]]:
+    """Id, image and caption of a shard's records, after every chunk was read."""
+    file, info = open_safely(path)
+    with file:
+        if info.config_sha256 != fingerprint(identity):
+            was = "; ".join(differences(info.identity, identity)) if info.identity else "it is of an older mmel"
+            raise UsageError(
+                f"--out {out}: holds another run: {was}; give another folder, or --overwrite to start anew"
+            )
+        for problem in damage(file, info):
+            raise DamagedError(f"{path}: {problem}")
+        names = ("id", "image", "caption")
+        ids, images, captions = (file[name].asstr()[:] for name in names)
+        return [(str(i), str(image), str(text)) for i, image, text in zip(ids, images, captions, strict=True)]
+
+
+def _pair(record_id: str, image: str, caption: str) -> str:
+    return "\0".join((record_id, image, caption))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:_DIGEST]

@@ -1,0 +1,75 @@
+"""What a run did: summary.json, and the gallery made from its archive."""
+
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+from mmel_cli.archive import load_archive
+from mmel_cli.render import ReportRecord, ReportSummary, picture_name, write_report
+from mmel_cli.runs.failures import read_failures
+from mmel_cli.runs.folder import HEATMAPS, REPORT, SUMMARY, THUMBNAILS, RunFolder
+from mmel_cli.types import RunInfo
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did, as summary.json and `--json` give it."""
+
+    out: str
+    layout: str
+    model: str
+    method: str
+    done: int  # records in the archive
+    failed: int
+    failed_by_stage: dict[str, int]
+    without_caption: int
+    truncated_captions: int  # among the records of this call
+    resumed: int  # records that an earlier call had finished
+    seconds: float
+    complete: bool  # False after an interruption
+    remaining: int = 0  # records of a fused archive that were not reached
+    report: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def write_results(folder: RunFolder, info: RunInfo, summary: Summary) -> None:
+    """index.html with its further pages, then summary.json."""
+    _write_gallery(folder, info, summary)
+    folder.write_json(SUMMARY, summary.plain())
+
+
+def _write_gallery(folder: RunFolder, info: RunInfo, summary: Summary) -> None:
+    head = ReportSummary(
+        model=info.model,
+        method=info.method,
+        done=summary.done,
+        failed=summary.failed,
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        pictures=(folder.path / HEATMAPS).is_dir(),
+    )
+    failed = read_failures(folder.path)
+    if not summary.done:
+        write_report(folder.path, [], head, failed)
+        return
+    with load_archive(folder.path) as archive:
+        names = ("id", "caption", "score", "truncated")
+        records = (
+            ReportRecord(
+                id=str(record_id),
+                caption=str(caption),
+                score=float(score),
+                truncated=bool(truncated),
+                picture=PurePosixPath(HEATMAPS) / picture_name(str(record_id)),
+                thumbnail=(PurePosixPath(THUMBNAILS) / picture_name(str(record_id))).with_suffix(".jpg"),
+            )
+            for record_id, caption, score, truncated in zip(*(archive.column(name) for name in names), strict=True)
+        )
+        write_report(folder.path, records, head, failed)
+
+
+__all__ = ["REPORT", "Summary", "write_results"]
