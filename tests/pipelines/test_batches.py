@@ -88,7 +88,7 @@ def rewritten(run, **changes):
     """What a stranger could write into every shard of a run: other attributes, with their checksum."""
     for path in (run / "archive").glob("*.h5"):
         with h5py.File(path, "r+") as file:
-            info = read_info(file, str(path))
+            _, info = read_info(file, str(path))
             for name in list(file.attrs):
                 del file.attrs[name]
             write_info(file, dataclasses.replace(info, **{key: change(info) for key, change in changes.items()}))
