@@ -119,15 +119,6 @@ def write_run(folder: Path, content: dict[str, Any]) -> None:
     write_text(folder / RUN, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def noted_input(folder: Path) -> dict[str, Any]:
-    """INPUT as run.yaml gives it; empty for a shard or merged file, which has none beside it."""
-    try:
-        source = yaml.safe_load((folder / RUN).read_text("utf-8"))["input"]
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
-        return {}
-    return source if isinstance(source, dict) else {}
-
-
 def write_summary(folder: Path, summary: Summary) -> None:
     """summary.json, by rename."""
     write_text(folder / SUMMARY, json.dumps(summary.plain(), indent=2) + "\n")
