@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mmel_cli.archive import Archive, load_archive
 from mmel_cli.attribution import Target
 from mmel_cli.attribution.hsrm import Evidence, declared, fuse
 from mmel_cli.attribution.weights import HsrmWeights, load_weights, untrained
-from mmel_cli.data import open_source
+from mmel_cli.data import reopen
+from mmel_cli.data.images import decode
 from mmel_cli.data.truth import read_truth
 from mmel_cli.evaluation import localisation
 from mmel_cli.evaluation.compare import ComparisonOptions, difference
@@ -82,16 +82,16 @@ class Split:
     """The records of a run with their truth."""
 
     def __init__(self, run: Path, limit: int | None = None) -> None:
-        source = Path(read_notes(run)["input"]["path"])
-        samples = {entry.id: entry for entry in open_source(source) if isinstance(entry, Sample)}
+        source = reopen(read_notes(run)["input"])
+        samples = {entry.id: entry for entry in source if isinstance(entry, Sample)}
         with load_archive(run) as archive:
             self.info, self.records = archive.info, list(islice(archive, limit))
             self.scales: tuple[int, ...] = tuple(check_fusable(archive, run).plain()["scales"])
         self.truth = [read_truth(samples[r.id], r.image_size) for r in self.records]
-        lines = map(json.loads, (source / "metadata.jsonl").read_text().splitlines())
+        lines = map(json.loads, (source.request.path / "metadata.jsonl").read_text().splitlines())
         said = {(row["file_name"], row["text"]): row for row in lines}
         self.rows = [said[r.image, r.caption] for r in self.records]
-        self.paths = [samples[r.id].path for r in self.records]
+        self.refs = [samples[r.id].ref for r in self.records]
         self.images = np.unique([r.image for r in self.records], return_inverse=True)[1]
 
     @property
@@ -132,7 +132,7 @@ class Scorer:
     def __init__(self, split: Split, model: str, faithful: int) -> None:
         self.split, self.model = split, load_model(model, "cpu", "float32")
         held = split.records[:faithful]
-        decoded = [Image.open(path).convert("RGB") for path in split.paths[: len(held)]]
+        decoded = [decode(ref) for ref in split.refs[: len(held)]]
         self.pixels = torch.stack([self.model.preprocess(image, split.info.geometry).values for image in decoded])
         self.texts = self.model.embed_texts(self.model.tokenize([r.caption for r in held]))
 

@@ -1,9 +1,13 @@
 """Refuse files that would make a reader open other files or fill the memory, before any data is read."""
 
+import math
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from mmel_cli.archive import version1
 from mmel_cli.archive.schema import SCALE, TEXT, columns, read_info
@@ -12,6 +16,12 @@ from mmel_cli.types import RunInfo
 
 MAX_RECORD_BYTES = 1 << 26  # one chunk is one record
 MAX_GRID, MAX_LAYERS, MAX_TOKENS = 4096, 4096, 1 << 16
+MAX_ATTRIBUTE_BYTES = 1 << 20
+MAX_RATIO = 1100  # declared to stored bytes of a chunk; one gzip shrinks by 1032 at most
+_FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
+_REFERENCE = 16  # bytes: what a dataset of text holds for each, 4 of length, 8 of address, 4 of index
+_GROWTH, _EXTRA = 1.01, 64  # what gzip and a checksum may add to a chunk: a factor, and bytes
+_INFLATABLE = 1 << 18  # stored bytes of a chunk from which it could inflate to more than 256 MB
 
 
 def open_safely(path: Path) -> tuple[h5py.File, RunInfo]:
@@ -39,6 +49,7 @@ def open_safely(path: Path) -> tuple[h5py.File, RunInfo]:
 def check(file: h5py.File, path: Path) -> RunInfo:
     """Links, storage, shapes and types of every object against the schema."""
     names = list(_walk(file, "", path))
+    check_attributes(file, path)
     version, info = read_info(file, str(path))
     if not (0 < max(info.grid) <= MAX_GRID and min(info.grid) > 0 and 0 < len(info.layers) <= MAX_LAYERS):
         raise ArchiveError(f"{path}: absurd grid {info.grid} or layer count {len(info.layers)}")
@@ -53,7 +64,79 @@ def check(file: h5py.File, path: Path) -> RunInfo:
     records = len(file["id"])
     for name in names:
         _check_dataset(file[name], name, records, (known, info), path)
+    check_storage({name: file[name] for name in names}, path)
     return info
+
+
+def check_attributes(file: h5py.File, path: Path) -> None:
+    """Root attributes are single texts or few numbers: of an array of texts, all may be the same large one.
+
+    Raises:
+        ArchiveError: naming the attribute.
+    """
+    for name in file.attrs:
+        item = h5py.h5a.open(file.id, name.encode("utf-8", "surrogateescape"))
+        single = item.shape == () and h5py.check_string_dtype(item.dtype) is not None
+        numbers = item.dtype.kind in "fiub" and math.prod(item.shape) * item.dtype.itemsize <= MAX_ATTRIBUTE_BYTES
+        if not (single or numbers):
+            raise ArchiveError(f"{path}: root attribute {name} is neither a text nor a few numbers; refused")
+
+
+def check_storage(items: Mapping[str, h5py.Dataset], path: Path) -> None:
+    """Declared against stored bytes of datasets whose shapes and types have been checked, before a value is read.
+
+    HDF5 lets several chunks share their bytes, and several references lead to one text. Honest files do neither, so
+    there all chunks and all texts together are smaller than the file.
+
+    Args:
+        items: every dataset, by name.
+        path: the file.
+
+    Raises:
+        ArchiveError: naming the dataset.
+    """
+    held = 0
+    for name, item in items.items():
+        pipeline = _pipeline(item)
+        text = h5py.check_string_dtype(item.dtype) is not None
+        if pipeline != [code for code in _FILTERS if code in pipeline] or (text and pipeline):
+            raise ArchiveError(f"{path}: {name} has filters that the format does not allow; refused")
+        declared = math.prod(item.chunks) * (_REFERENCE if text else item.dtype.itemsize)
+        chunks: list[tuple[int, tuple[int, ...]]] = []
+        item.id.chunk_iter(lambda chunk, found=chunks: found.append((chunk.size, chunk.chunk_offset)))
+        for size, offset in chunks:
+            least, most = (declared, declared) if text else (declared / MAX_RATIO, declared * _GROWTH + _EXTRA)
+            if not least <= size <= most:
+                raise ArchiveError(f"{path}: {name} stores {size} bytes as {declared}; refused")
+            if size > _INFLATABLE and _inflates_beyond(item, offset, pipeline, declared):
+                raise ArchiveError(f"{path}: {name} holds more data than it declares; refused")
+        held += sum(size for size, _ in chunks)
+        if text:
+            held += _text_bytes(item, [offset for _, offset in chunks])
+        if held > path.stat().st_size:
+            raise ArchiveError(f"{path}: {name} uses the same stored bytes several times; refused")
+
+
+def _pipeline(item: h5py.Dataset) -> list[int]:
+    """The codes of a dataset's filters, in the order of writing."""
+    made = item.id.get_create_plist()
+    return [made.get_filter(number)[0] for number in range(made.get_nfilters())]
+
+
+def _text_bytes(item: h5py.Dataset, offsets: list[tuple[int, ...]]) -> int:
+    """The lengths of all texts, from the references to them."""
+    references = b"".join(item.id.read_direct_chunk(offset)[1] for offset in offsets)
+    return int(np.frombuffer(references, "<u4")[::4].sum(dtype=np.int64))
+
+
+def _inflates_beyond(item: h5py.Dataset, offset: tuple[int, ...], pipeline: list[int], declared: int) -> bool:
+    """Whether a gzip chunk goes on after its declared bytes: HDF5 would inflate it to its end, however far that is."""
+    skipped, data = item.id.read_direct_chunk(offset)
+    if h5py.h5z.FILTER_DEFLATE not in pipeline or skipped >> pipeline.index(h5py.h5z.FILTER_DEFLATE) & 1:
+        return False
+    stream = zlib.decompressobj()
+    stream.decompress(data, declared)
+    return bool(stream.decompress(stream.unconsumed_tail, 1))
 
 
 def _walk(group: h5py.Group, prefix: str, path: Path) -> list[str]:

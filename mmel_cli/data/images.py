@@ -29,6 +29,9 @@ _TURNS = {  # by EXIF orientation
 # Once, since catch_warnings is not safe in threads: ImageLimits is stricter than the warnings about large images, and
 # what Pillow says of damaged tags either ends in an error here or does not touch the pixels.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+# The C library gives blocks above 32 MB back to the system as soon as they are free; Pillow's usual 16 MB stay with the
+# thread that decoded: 16 threads held 1.4 GB after photos of 12 megapixels.
+Image.core.set_block_size(1 << 26)  # type: ignore[attr-defined] # the same as PILLOW_BLOCK_SIZE, which it documents
 
 
 @dataclass(frozen=True)

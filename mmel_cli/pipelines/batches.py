@@ -37,6 +37,9 @@ class Decoded:
     kept: Mapping[str, Image] = field(default_factory=dict)  # by the names in Loader.keep
 
 
+_Found = Decoded | RecordError
+
+
 @dataclass(frozen=True)
 class Batch:
     """The usable pairs of a batch with their distinct images, and the failures."""
@@ -63,7 +66,7 @@ class Loader:
 
         With `whole`, only batches of which every pair is done are skipped.
         """
-        waiting: deque[tuple[Batch, dict[str, Future[Decoded]]]] = deque()
+        waiting: deque[tuple[Batch, dict[str, Future[_Found]]]] = deque()
         for chunk in chunks:
             waiting.append(self._start(chunk, done))
             if len(waiting) > _AHEAD:
@@ -71,7 +74,7 @@ class Loader:
         while waiting:
             yield _finish(*waiting.popleft())
 
-    def _start(self, chunk: list[Sample | Failure], done: Container[str]) -> tuple[Batch, dict[str, Future[Decoded]]]:
+    def _start(self, chunk: list[Sample | Failure], done: Container[str]) -> tuple[Batch, dict[str, Future[_Found]]]:
         samples = [entry for entry in chunk if isinstance(entry, Sample)]
         missing = [sample for sample in samples if sample.id not in done]
         samples = samples if self.whole and missing else missing
@@ -81,11 +84,19 @@ class Loader:
         futures = {key: self.pool.submit(self._decode, ref) for key, ref in refs.items()}
         return Batch(samples, {}, failures, skipped), futures
 
-    def _decode(self, ref: ImageRef) -> Decoded:
-        with self.gate:
-            image = decode(ref, self.limits)
-            kept = {name: make(image) for name, make in self.keep.items()}
-            return Decoded(self.preprocess(image), (image.height, image.width), kept)
+    def _decode(self, ref: ImageRef) -> _Found:
+        """A RecordError is made anew and returned: the traceback of the one that was raised would hold the original."""
+        try:
+            with self.gate:
+                return self._reduce(ref)
+        except RecordError as error:
+            stage, text = error.stage, str(error)
+        return RecordError(stage, text)
+
+    def _reduce(self, ref: ImageRef) -> Decoded:
+        image = decode(ref, self.limits)
+        kept = {name: make(image) for name, make in self.keep.items()}
+        return Decoded(self.preprocess(image), (image.height, image.width), kept)
 
 
 def by_count(entries: Iterable[Sample | Failure], size: int) -> Iterator[list[Sample | Failure]]:
@@ -109,15 +120,16 @@ def by_image(samples: Iterable[Sample], size: int) -> Iterator[list[Sample | Fai
         yield chunk
 
 
-def _finish(batch: Batch, futures: dict[str, Future[Decoded]]) -> Batch:
+def _finish(batch: Batch, futures: dict[str, Future[_Found]]) -> Batch:
     """Wait for the images; a pair whose image failed becomes a Failure."""
     images: dict[str, Decoded] = {}
     broken: dict[str, RecordError] = {}
     for key, future in futures.items():
-        try:
-            images[key] = future.result()
-        except RecordError as error:
-            broken[key] = error
+        found = future.result()
+        if isinstance(found, Decoded):
+            images[key] = found
+        else:
+            broken[key] = found
     faults = [(sample.id, broken[sample.ref.key]) for sample in batch.samples if sample.ref.key in broken]
     failures = [Failure(name, error.stage, str(error)) for name, error in faults]
     samples = [sample for sample in batch.samples if sample.ref.key in images]

@@ -129,6 +129,32 @@ def test_a_bad_row_is_a_failure_and_the_rest_goes_on(tmp_path, row, says):
     assert any(says in error for error in failed.values()), failed
 
 
+@pytest.mark.parametrize("inside", ["", "train"])
+def test_a_huggingface_cache_links_to_its_own_blobs_alone(tmp_path, inside):
+    cache = tmp_path / "hub"
+    ours, theirs = cache / "datasets--me--photos", cache / "datasets--you--photos"
+    root = ours / "snapshots/0123abc" / inside
+    root.mkdir(parents=True)
+    for folder in (ours / "blobs", theirs / "blobs", ours / "elsewhere", tmp_path / "plain/blobs"):
+        picture(folder / "image.png")
+    (ours / "blobs/text").write_text('{"file_name": "a.png", "text": "x"}\n')
+    os.symlink(os.path.relpath(ours / "blobs/text", root), root / "metadata.jsonl")
+    os.symlink(os.path.relpath(ours / "blobs/image.png", root), root / "a.png")
+    assert split(open_source(root)) == ({"a.png#0": "x"}, {})
+    assert [sample.ref.key for sample in open_source(root)] == [str(root / "a.png")]
+    for target in (theirs / "blobs/image.png", ours / "elsewhere/image.png", tmp_path / "plain/blobs/image.png"):
+        (root / "a.png").unlink()
+        os.symlink(target, root / "a.png")
+        assert "leads out" in split(open_source(root))[1]["a.png#0"]
+
+
+def test_another_folder_that_looks_like_a_cache_is_none(tmp_path):
+    picture(tmp_path / "mine/blobs/image.png")
+    write_rows(tmp_path / "mine/snapshots/x", [{"file_name": "a.png", "text": "x"}])
+    os.symlink("../../blobs/image.png", tmp_path / "mine/snapshots/x/a.png")
+    assert "leads out" in split(open_source(tmp_path / "mine/snapshots/x"))[1]["a.png#0"]
+
+
 def test_broken_lines_are_named(tmp_path):
     picture(tmp_path / "a.png")
     lines = ['{"file_name": "a.png", "text": "x"}', "{broken", "[1]", ""]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmel_cli.render import HeatmapOptions, picture_name, render, thumbnail
+from mmel_cli.render import HeatmapOptions, fit, picture_name, render, thumbnail
 from mmel_cli.render.colours import normalise
 from mmel_cli.render.strip import words
 
@@ -62,6 +62,17 @@ def test_no_opacity_gives_the_photo_back(explained):
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (400, 400, 3), dtype=np.uint8))
     options = dataclasses.replace(PLAIN, opacity=0.0)
     assert np.array_equal(render(photo, explained(one_hot(3, 3), (0, 0, 400, 400)), options), photo)
+
+
+@pytest.mark.parametrize("size", [(1801, 1203), (640, 333), (401, 400), (97, 31), (64, 64), (5000, 251)])
+@pytest.mark.parametrize("max_side", [64, 400, 768])
+def test_a_reduced_photo_gives_the_same_picture(explained, size, max_side):
+    noise = np.random.default_rng(1).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    photo, options = Image.fromarray(noise), HeatmapOptions(max_side=max_side, panels="side-by-side")
+    explanation = explained(one_hot(2, 3), (size[0] / 7, -3, size[0] * 0.9, size[1] + 2), size[::-1])
+    small = fit(photo, max_side)
+    assert max(small.size) <= max_side
+    assert render(small, explanation, options).tobytes() == render(photo, explanation, options).tobytes()
 
 
 def test_negative_evidence_shows_no_colour(explained):
