@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from mmel_cli.evaluation.ranking import area, pixel_ranks, ranks
-from mmel_cli.model import Adapter, Words, repeated
+from mmel_cli.model import Adapter, Captions
 from mmel_cli.model.forwards import in_parts
 
 Images = Float[Tensor, "records 3 height width"]
@@ -176,25 +176,25 @@ def drop_and_increase(before: Number, after: Number) -> tuple[Number, Number]:
 
 
 @torch.no_grad()
-def token_curves(model: Adapter, words: Words, images: Float[Tensor, "records width"], maps: list[Tensor]) -> Tensor:
+def token_curves(
+    model: Adapter, captions: Captions, images: Float[Tensor, "records width"], maps: list[Tensor]
+) -> Tensor:
     """(records, 2): areas under the cosine as tokens are masked out of attention, highest first and lowest first.
 
     From all tokens to none, one at a time; BOS and EOS stay. A caption without tokens has the areas of a flat curve.
 
     Args:
         model: gives unit embeddings.
-        words: one caption a record.
+        captions: one a record.
         images: unit embeddings.
         maps: the token map of each record, (tokens,).
     """
     found = []
     for row, (values, image) in enumerate(zip(maps, images, strict=True)):
-        places = ranks(values[None].float())[0].to(words.ids.device)
-        masks = words.mask[row].repeat(2 * len(values) + 2, 1)
-        for gone in range(len(values) + 1):
-            masks[gone, 1 : 1 + len(values)][places < gone] = 0
-            masks[len(values) + 1 + gone, 1 : 1 + len(values)][places >= len(values) - gone] = 0
-        cosines = model.embed_texts(repeated(words, row, masks)) @ image
+        places = ranks(values[None].float())[0].to(captions.ids.device)
+        gone = torch.arange(len(values) + 1, device=places.device)[:, None]
+        kept = torch.cat([places >= gone, places < len(values) - gone])
+        cosines = model.embed_texts(captions.covered(row, kept)) @ image
         curves = cosines.view(2, -1)
         found.append(area(curves) if len(values) else curves[:, 0])
     return torch.stack(found)

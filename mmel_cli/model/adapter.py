@@ -1,6 +1,6 @@
 """What the pipelines ask of a model, whatever its architecture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,7 +9,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmel_cli.tensors import Capture
-from mmel_cli.types import Box
+from mmel_cli.types import Box, Word
 
 BUILTIN = "builtin"
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
@@ -53,14 +53,38 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Words:
-    """C distinct captions as token ids, padded to the longest."""
+class Captions:
+    """C captions as token ids, padded to the longest, and what of them can be explained.
+
+    The keys of a caption are the tokens that evidence is attributed to: those of its text, never start, end or padding.
+    """
 
     ids: Int[Tensor, "captions length"]
-    mask: Int[Tensor, "captions length"]
-    end: Int[Tensor, "captions"]  # position of the EOS token
-    tokens: tuple[tuple[str, ...], ...]  # the tokens between BOS and EOS
-    truncated: Bool[Tensor, "captions"]
+    mask: Int[Tensor, "captions length"]  # 0 where a token is not attended to
+    query: Int[Tensor, "captions"] | None  # position of the token that the text tower pools; None if it pools several
+    places: Int[Tensor, "captions keys"]  # positions of the keys, -1 after a caption's last
+    tokens: tuple[tuple[str, ...], ...]  # the text of each key, never empty
+    words: tuple[tuple[Word, ...], ...]  # keys whose text touches, and where they stand in the caption
+    truncated: Bool[Tensor, "captions"]  # some tokens of the text are no keys: they did not fit
+
+    def covered(self, row: int, kept: Bool[Tensor, "copies keys"]) -> "Captions":
+        """One caption, once for each row of `kept`: keys that are not kept are not attended to.
+
+        `kept` has a column for each key of the caption; further ones count as padding.
+        """
+        count, own = len(kept), self.places[row][self.places[row] >= 0]
+        mask = self.mask[row].repeat(count, 1)
+        mask[:, own] *= kept[:, : len(own)].to(mask)
+        return replace(
+            self,
+            ids=self.ids[row].expand(count, -1),
+            mask=mask,
+            query=None if self.query is None else self.query[row].expand(count),
+            places=self.places[row].expand(count, -1),
+            tokens=(self.tokens[row],) * count,
+            words=(self.words[row],) * count,
+            truncated=self.truncated[row].expand(count),
+        )
 
 
 @runtime_checkable
@@ -76,12 +100,12 @@ class Adapter(Protocol):
         """Turn an upright RGB image into model input (thread-safe, on the CPU)."""
         ...
 
-    def tokenize(self, captions: list[str]) -> Words:
+    def tokenize(self, captions: list[str]) -> Captions:
         """Turn captions into token ids; longer ones than the context are cut and say so."""
         ...
 
     def capture(
-        self, images: list[Pixels], words: Words, pairs: list[tuple[int, int]], request: CaptureRequest
+        self, images: list[Pixels], captions: Captions, pairs: list[tuple[int, int]], request: CaptureRequest
     ) -> Capture:
         """Explain `pairs` (image index, caption index); every image and caption is encoded once, whatever its pairs."""
         ...
@@ -92,7 +116,7 @@ class Adapter(Protocol):
         """Unit embeddings of preprocessed images, float32; with `graph`, to be differentiated at `values`."""
         ...
 
-    def embed_texts(self, words: Words) -> Float[Tensor, "captions width"]:
+    def embed_texts(self, captions: Captions) -> Float[Tensor, "captions width"]:
         """Unit embeddings of captions, float32, without a graph; a token whose mask is 0 is not attended to."""
         ...
 

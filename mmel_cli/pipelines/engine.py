@@ -16,7 +16,7 @@ from mmel_cli.data.truth import read_truth
 from mmel_cli.errors import MmelError, RecordError
 from mmel_cli.fields import Field, Sizes, check
 from mmel_cli.geometry import to_grid
-from mmel_cli.model import Adapter, CaptureRequest, CoverProbe, Pixels, Words
+from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, Pixels
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.tensors import Attribution, Capture, Probe
 from mmel_cli.types import Explanation, Failure
@@ -102,15 +102,15 @@ class Engine:
 
     def _explain(self, batch: Batch, truth: dict[str, np.ndarray]) -> tuple[list[Explanation], list[Failure]]:
         keys = {key: i for i, key in enumerate(dict.fromkeys(s.ref.key for s in batch.samples))}
-        captions = {text: i for i, text in enumerate(dict.fromkeys(s.caption for s in batch.samples))}
-        words = self.model.tokenize(list(captions))
-        pairs = [(keys[sample.ref.key], captions[sample.caption]) for sample in batch.samples]
+        texts = {text: i for i, text in enumerate(dict.fromkeys(s.caption for s in batch.samples))}
+        captions = self.model.tokenize(list(texts))
+        pairs = [(keys[sample.ref.key], texts[sample.caption]) for sample in batch.samples]
         pixels = [batch.images[key].pixels for key in keys]
-        hints = self._hints(batch, truth) | {"probe": self._probe(pixels, words, pairs)}
+        hints = self._hints(batch, truth) | {"probe": self._probe(pixels, captions, pairs)}
         score, seen_by = None, []
         for view in self.views:
             seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
-            capture = replace(self.model.capture(seen, words, pairs, self.request), **hints)
+            capture = replace(self.model.capture(seen, captions, pairs, self.request), **hints)
             score = capture.score if score is None else score  # of the image as it is
             attribution = self.method.explain(capture, self.params, self.state)
             self._check(attribution, capture)
@@ -130,7 +130,7 @@ class Engine:
                 box=decoded.pixels.box,
                 score=float(scores[number]),
                 logit=float(scores[number]) * self.model.spec.logit_scale,
-                **self._caption_side(words, column, {name: values[number] for name, values in arrays.items()}),
+                **self._caption_side(captions, column, {name: values[number] for name, values in arrays.items()}),
             )
             if _finite(explanation):
                 explanations.append(explanation)
@@ -153,24 +153,25 @@ class Engine:
                 says, gives = declared.get(name, "nothing"), given.get(name, "nothing")
                 raise MmelError(f"method {self.method.name}: declares {says} as field {name}, and gives {gives}")
 
-    def _caption_side(self, words: Words, column: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _caption_side(self, captions: Captions, column: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         """The fields of an Explanation that depend on its caption; ragged arrays are cut to its tokens."""
-        tokens = words.tokens[column]
-        sizes = Sizes(len(self.request.layers), self.grid, len(tokens), 0)
+        tokens, words = captions.tokens[column], captions.words[column]
+        sizes = Sizes(len(self.request.layers), self.grid, len(tokens), len(words))
         for field in self.fields:
-            if field.ragged:  # tokens are counted from BOS here
-                part = tuple(slice(int(d == "tokens"), None if d != "tokens" else 1 + len(tokens)) for d in field.dims)
+            if field.ragged:  # padded to the caption with the most tokens
+                part = tuple(slice(len(tokens)) if d == "tokens" else slice(None) for d in field.dims)
                 arrays[field.name] = arrays[field.name][part]
             arrays[field.name] = arrays[field.name].reshape(field.shape(sizes))
-        return {"fields": arrays, "tokens": tokens, "truncated": bool(words.truncated[column])}
+        truncated = bool(captions.truncated[column])
+        return {"fields": arrays, "tokens": tokens, "words": words, "truncated": truncated}
 
-    def _probe(self, pixels: list[Pixels], words: Words, pairs: list[tuple[int, int]]) -> Probe | None:
+    def _probe(self, pixels: list[Pixels], captions: Captions, pairs: list[tuple[int, int]]) -> Probe | None:
         """For methods that look at altered inputs."""
         if "probe" not in self.method.needs:
             return None
         device = self.model.spec.device
         rows, columns = torch.tensor(pairs, device=device).T
-        return CoverProbe(self.model, _stacked(pixels).to(device), words, rows, columns)
+        return CoverProbe(self.model, _stacked(pixels).to(device), captions, rows, columns)
 
     def _hints(self, batch: Batch, truth: dict[str, np.ndarray]) -> dict[str, Any]:
         """The parts of a Capture that come from the pairs and not from the model."""

@@ -18,8 +18,8 @@ from mmel_cli.evaluation.faithfulness import (
     token_curves,
 )
 from mmel_cli.evaluation.protocols import AidOptions, aid, eclip_images
-from mmel_cli.model import Words, load_model
-from mmel_cli.types import Explanation
+from mmel_cli.model import Captions, load_model
+from mmel_cli.types import Explanation, Word
 
 SIDE, PATCHES, TOKENS = 8, 4, 3
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.1)
@@ -40,17 +40,19 @@ class Toy:
         found = (values[:, 0] * self.pixels).sum((1, 2))
         return torch.stack([found, torch.ones(len(values))], 1)
 
-    def embed_texts(self, words: Words) -> torch.Tensor:
-        found = (words.mask[:, 1 : 1 + TOKENS] * self.words).sum(1)
+    def embed_texts(self, captions: Captions) -> torch.Tensor:
+        found = (captions.mask[:, 1 : 1 + TOKENS] * self.words).sum(1)
         return torch.stack([torch.ones(len(found)), found], 1)
 
 
-def caption() -> Words:
-    return Words(
+def caption() -> Captions:
+    return Captions(
         ids=torch.zeros(1, TOKENS + 2, dtype=torch.long),
         mask=torch.ones(1, TOKENS + 2, dtype=torch.long),
-        end=torch.tensor([TOKENS + 1]),
+        query=torch.tensor([TOKENS + 1]),
+        places=torch.arange(1, TOKENS + 1)[None],
         tokens=(("a", "b", "c"),),
+        words=((Word("a", 0, 1), Word("b", 2, 3), Word("c", 4, 5)),),
         truncated=torch.tensor([False]),
     )
 
