@@ -1,7 +1,7 @@
 """What a method is: a name, its parameters, and a pure function from a Capture to an Attribution."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from mmel_cli.attribution.views import views_of
 from mmel_cli.errors import UsageError
 from mmel_cli.fields import MAP, TOKEN_MAP, Field
+from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Attribution, Capture
 from mmel_cli.types import Gradient
 
@@ -50,7 +51,7 @@ class Target:
     model: str
     model_sha256: str
     layers: tuple[int, ...]  # explained vision layers
-    logit_scale: float = 1.0  # the model's temperature, as a factor of the cosine
+    scoring: Scoring = field(default_factory=Scoring)  # what the model makes of a cosine
 
 
 @dataclass(frozen=True)

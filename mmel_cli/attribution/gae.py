@@ -31,7 +31,7 @@ def relevance(tower: Tower, logit_scale: float) -> KeyRow:
 
 def prepare(_params: GradientParams, target: Target) -> float:
     """The model's temperature."""
-    return target.logit_scale
+    return target.scoring.scale
 
 
 METHOD = Method(

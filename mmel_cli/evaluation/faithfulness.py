@@ -1,6 +1,6 @@
 """Insertion, deletion and fading of the model's input by pixel rank, and masking of the caption's tokens, in batches.
 
-All scores are cosines of unit embeddings, or the softmax over a set of captions at the model's own temperature.
+All scores are cosines of unit embeddings, or probabilities among a set of captions as the model itself scores them.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from torch.nn.functional import conv2d, pad
 from mmel_cli.evaluation.ranking import area, pixel_ranks, ranks
 from mmel_cli.model import Adapter, Captions
 from mmel_cli.model.forwards import in_parts
+from mmel_cli.scoring import Scoring
 
 Images = Float[Tensor, "records 3 height width"]
 Curve = Float[Tensor, "records points"]
@@ -48,15 +49,15 @@ class FaithfulnessOptions:
 
 @dataclass(frozen=True)
 class CaptionSet:
-    """What each record's caption is told from: unit embeddings, at the model's own temperature.
+    """What each record's caption is told from: unit embeddings, scored as the model scores them.
 
-    A record whose rivals are all excluded has no probability (NaN) and no place (`alone`).
+    A record whose rivals are all excluded has no place (`alone`) and no softmax probability (NaN).
     """
 
     own: Float[Tensor, "records width"]
     others: Float[Tensor, "captions width"]
     excluded: Bool[Tensor, "records captions"]  # its own text, and other captions of its image, are no rivals
-    scale: float
+    scoring: Scoring
 
     @property
     def alone(self) -> Bool[Tensor, "records"]:
@@ -64,20 +65,18 @@ class CaptionSet:
         return self.excluded.all(1)
 
     def probability(self, images: Float[Tensor, "records points width"]) -> Curve:
-        """The softmax probability of each record's own caption."""
-        own, rivals = self._logits(images)
-        chance = (own - torch.logaddexp(own, rivals.logsumexp(-1))).exp()
-        return chance.masked_fill(self.alone[:, None], torch.nan)
+        """The probability of each record's own caption."""
+        return self.scoring.probability(*self._cosines(images))
 
     def place(self, images: Float[Tensor, "records points width"]) -> Int[Tensor, "records points"]:
         """How many rivals score higher than the record's own caption."""
-        own, rivals = self._logits(images)
+        own, rivals = self._cosines(images)
         return (rivals > own[..., None]).sum(-1)
 
-    def _logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _cosines(self, images: Tensor) -> tuple[Tensor, Tensor]:
         own = torch.einsum("bpd,bd->bp", images, self.own)
         rivals = (images @ self.others.T).masked_fill(self.excluded[:, None], -torch.inf)
-        return self.scale * own, self.scale * rivals
+        return own, rivals
 
 
 @dataclass(frozen=True)

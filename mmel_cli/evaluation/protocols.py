@@ -132,4 +132,4 @@ class _Coalitions:
         down, across = self.image.shape[2] // height, self.image.shape[3] // width
         fine = cells.repeat_interleave(down, 2).repeat_interleave(across, 3)
         text = self.model.embed_texts(self.caption.covered(0, tokens))
-        return (self.model.embed_images(self.image * fine) * text).sum(-1) * self.model.spec.logit_scale
+        return self.model.spec.scoring.logit((self.model.embed_images(self.image * fine) * text).sum(-1))

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from PIL.Image import Image
 from torch import Tensor
 
+from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Capture
 from mmel_cli.types import Box, Word
 
@@ -29,7 +30,7 @@ class ModelSpec:
     max_tokens: int  # between BOS and EOS
     device: str
     dtype: str
-    logit_scale: float  # the learned temperature, as a factor of the cosine
+    scoring: Scoring
     processor: dict[str, Any]  # the image processor's class and settings
 
 

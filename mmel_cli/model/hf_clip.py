@@ -24,6 +24,7 @@ from mmel_cli.model.capture import Recording, one_head, record
 from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
 from mmel_cli.model.preprocess import preprocess
 from mmel_cli.model.words import token_texts, words_of
+from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Capture, OutProjection, Tower
 
 DTYPES = {
@@ -124,7 +125,7 @@ class HfClip:
             max_tokens=text.max_position_embeddings - 2,
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
-            logit_scale=float(model.logit_scale.float().exp()),
+            scoring=Scoring(float(model.logit_scale.float().exp())),
             processor=_describe(processor),
         )
 

@@ -48,7 +48,7 @@ class Engine:
             alignment="alignment" in method.needs,
             one_head=method.one_head(params),
         )
-        target = Target(model.spec.name, model.spec.sha256, layers, model.spec.logit_scale)
+        target = Target(model.spec.name, model.spec.sha256, layers, model.spec.scoring)
         try:
             declared = check(method.fields(params, target))
         except ValueError as error:
@@ -129,7 +129,7 @@ class Engine:
                 image_size=decoded.size,
                 box=decoded.pixels.box,
                 score=float(scores[number]),
-                logit=float(scores[number]) * self.model.spec.logit_scale,
+                logit=self.model.spec.scoring.logit(float(scores[number])),
                 **self._caption_side(captions, column, {name: values[number] for name, values in arrays.items()}),
             )
             if _finite(explanation):

@@ -26,7 +26,7 @@ def test_gae_equals_the_published_propagation(tiny, loaded):
     request = CaptureRequest((1, 2, 3, 4), (1, 2, 3))
     capture = model.capture(pixels, words, [(0, 1), (1, 0)], request)
     method = METHODS["gae"]
-    state = method.prepare(method.params(), Target("m", "s", (1, 2, 3, 4), model.spec.logit_scale))
+    state = method.prepare(method.params(), Target("m", "s", (1, 2, 3, 4), model.spec.scoring))
     found = method.explain(capture, method.params(), state)
     raw = CLIPModel.from_pretrained(tiny, attn_implementation="eager").double()
     end = int(words.query[1])
