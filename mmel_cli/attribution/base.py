@@ -17,6 +17,15 @@ Layers = str | int | tuple[int, ...]
 """Which layers: "last", "all", a number n for the last n, or a list of layer numbers from 1 (negative from the end)."""
 
 
+OF_MODEL = {
+    "query": "a token of each tower that asks for the others",
+    "hidden": "the outputs of the layers",
+    "alignment": "patches projected to the text",
+    "one_head": "attention as one head",
+}
+"""What a method may need of a model that not every model gives."""
+
+
 @dataclass(frozen=True)
 class LayerParams:
     """Parameters that every method has."""
@@ -61,7 +70,8 @@ class Method:
     `explain(capture, params, state)` is pure and gives the fields that `fields(params, target)` declares, for example
     raw maps of each layer: no more, no less.
     `prepare(params, target)` runs once before the first capture and makes `state` (for example loads a weights file).
-    `needs` names the optional parts of a Capture: "hidden", "alignment", "truth", "seeds", "probe".
+    `needs` names the optional parts of a Capture: "hidden", "alignment", "truth", "seeds", "probe"; and "query", a
+    token of each tower whose attention row is explained.
     `describe(params, target)` says what else than the parameters decides the maps (a file's SHA-256).
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).
     `fuse(fields, params, state)`, of a method that has it, makes the final map from its other fields alone, so that an

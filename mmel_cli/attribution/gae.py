@@ -40,5 +40,6 @@ METHOD = Method(
     source="Chefer et al., ICCV 2021, arXiv 2103.15679",
     params=GradientParams,
     explain=explain,
+    needs=frozenset({"query"}),
     prepare=prepare,
 )

@@ -52,5 +52,6 @@ METHOD = Method(
     params=Params,
     explain=explain,
     fields=lambda _params, _target: (MAP, TOKEN_MAP, LOOSENED, LAMBDA),
+    needs=frozenset({"query"}),
     one_head=lambda params: params.heads == "single",
 )

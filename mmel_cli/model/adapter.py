@@ -21,17 +21,26 @@ class ModelSpec:
     """What is recorded of a loaded model."""
 
     name: str  # as the user gave it
-    sha256: str  # of the weights as stored
+    family: str  # the model_type of its config.json
+    files: dict[str, str]  # SHA-256 of what was loaded: "weights", "config", "tokenizer", "processor"
+    gives: frozenset[
+        str
+    ]  # which parts of a CaptureRequest and a Tower it has: "query", "hidden", "alignment", "one_head"
     image_size: tuple[int, int]  # height, width of the input in pixels
     patch: int
     grid: tuple[int, int]  # patches: height, width
     layers: int  # of the vision tower
     text_layers: int
-    max_tokens: int  # between BOS and EOS
+    max_tokens: int  # the most keys of a caption
     device: str
     dtype: str
     scoring: Scoring
     processor: dict[str, Any]  # the image processor's class and settings
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights as stored."""
+        return self.files["weights"]
 
 
 @dataclass(frozen=True)
@@ -124,20 +133,3 @@ class Adapter(Protocol):
     def randomised(self, layers: int, seed: int) -> "Adapter":
         """A copy whose vision tower is re-initialised from the top: projection, norm, last `layers` layers."""
         ...
-
-
-def load_model(name: str, device: str, dtype: str) -> Adapter:
-    """Load a HuggingFace CLIP by id or path, or the builtin one.
-
-    Args:
-        name: hub id, folder, or "builtin".
-        device: "auto", "cpu", "cuda" or "cuda:i".
-        dtype: "auto" (float32), "float32", "bfloat16" or "float16".
-
-    Raises:
-        ModelError: when it cannot be loaded or is no CLIP.
-        UsageError: for a device or dtype that is not there.
-    """
-    from mmel_cli.model.hf_clip import load_clip  # noqa: PLC0415 - transformers takes seconds to import
-
-    return load_clip(name, device, dtype)

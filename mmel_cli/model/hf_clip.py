@@ -1,97 +1,31 @@
 """HuggingFace CLIP behind the Adapter protocol."""
 
 import copy
-import hashlib
-import json
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL.Image import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-from transformers import logging as hf_logging
+from transformers import CLIPImageProcessorPil, CLIPModel
 
-from mmel_cli.errors import ModelError, UsageError
-from mmel_cli.model.adapter import BUILTIN, BUILTIN_FOLDER, Captions, CaptureRequest, ModelSpec, Pixels
+from mmel_cli.errors import ModelError
+from mmel_cli.model.adapter import Captions, CaptureRequest, ModelSpec, Pixels
 from mmel_cli.model.capture import Recording, one_head, record
 from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
-from mmel_cli.model.preprocess import preprocess
+from mmel_cli.model.preprocess import describe, preprocess
 from mmel_cli.model.words import token_texts, words_of
 from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Capture, OutProjection, Tower
 
-DTYPES = {
-    "auto": torch.float32,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 # float16 gradients of a cosine underflow; a power of two is exact to multiply and to divide out
 _GRADIENT_SCALE = {torch.float16: 2.0**10}
 _PATCHES = slice(1, None)  # CLS comes first
-_LEGACY_EOS = 2  # configurations older than transformers 4.31: the pooled token is the one with the highest id
-
-
-def load_clip(name: str, device: str, dtype: str) -> "HfClip":
-    """Load a CLIP; see adapter.load_model."""
-    if dtype not in DTYPES:
-        raise UsageError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
-    place = find_device(device)
-    source = _source(name)
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        config = AutoConfig.from_pretrained(source)
-        if config.model_type != "clip":
-            raise ModelError(
-                f"model {name}: its type is {config.model_type!r}; mmel explains HuggingFace 'clip' models"
-            )
-        model = CLIPModel.from_pretrained(source, dtype="auto", use_safetensors=True)
-        tokenizer = CLIPTokenizer.from_pretrained(source)
-        processor = CLIPImageProcessorPil.from_pretrained(source)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(
-            f"model {name}: cannot be loaded ({_first_line(error)}); give the path of a folder with config.json, "
-            f"model.safetensors, tokenizer and preprocessor files, or --model {BUILTIN}"
-        ) from error
-    sha256 = weights_sha256(model)
-    model = model.to(place, DTYPES[dtype]).eval().requires_grad_(requires_grad=False)
-    return HfClip(name, sha256, model, tokenizer, processor)
-
-
-def find_device(device: str) -> torch.device:
-    """Resolve "auto" and check that the device is there.
-
-    Raises:
-        UsageError: if it is not.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"device: {device!r} is not auto, cpu, cuda or cuda:i") from error
-    if place.type not in ("cpu", "cuda"):
-        raise UsageError(f"device: {device!r} is not auto, cpu, cuda or cuda:i")
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device: {device} is not there ({torch.cuda.device_count()} CUDA devices); use --device cpu")
-    return place
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every stored tensor, in the order of names."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+LEGACY_EOS = 2  # configurations older than transformers 4.31: the pooled token is the one with the highest id
 
 
 @dataclass(frozen=True)
@@ -108,7 +42,7 @@ class HfClip:
     """A loaded CLIP with frozen weights (implements adapter.Adapter)."""
 
     def __init__(
-        self, name: str, sha256: str, model: CLIPModel, tokenizer: CLIPTokenizer, processor: CLIPImageProcessorPil
+        self, name: str, files: dict[str, str], model: CLIPModel, tokenizer: Any, processor: CLIPImageProcessorPil
     ) -> None:
         self._model, self._tokenizer, self._processor = model, tokenizer, processor
         vision, text = model.config.vision_config, model.config.text_config
@@ -116,7 +50,9 @@ class HfClip:
         self._eos = tokenizer.eos_token_id
         self.spec = ModelSpec(
             name=name,
-            sha256=sha256,
+            family=model.config.model_type,
+            files=files,
+            gives=frozenset({"query", "hidden", "alignment", "one_head"}),
             image_size=(vision.image_size, vision.image_size),
             patch=vision.patch_size,
             grid=(side, side),
@@ -126,7 +62,7 @@ class HfClip:
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
             scoring=Scoring(float(model.logit_scale.float().exp())),
-            processor=_describe(processor),
+            processor=describe(processor),
         )
 
     def preprocess(self, image: Image, geometry: str) -> Pixels:
@@ -226,7 +162,7 @@ class HfClip:
                 for module in block.modules():
                     if isinstance(module, (nn.Linear, nn.LayerNorm)):
                         module.reset_parameters()
-        return HfClip(self.spec.name, self.spec.sha256, model, self._tokenizer, self._processor)
+        return HfClip(self.spec.name, self.spec.files, model, self._tokenizer, self._processor)
 
     def _forward(self, pixels: Tensor, captions: Captions) -> tuple[Tensor, Tensor]:
         model, device = self._model, self._model.device
@@ -295,7 +231,7 @@ class HfClip:
 
 def pooled_position(ids: Tensor, config_eos: int) -> Tensor:
     """The token position that HuggingFace CLIP pools: first EOS, or the highest id under the legacy EOS id."""
-    if config_eos == _LEGACY_EOS:
+    if config_eos == LEGACY_EOS:
         return ids.argmax(-1)
     return (ids == config_eos).int().argmax(-1)
 
@@ -313,22 +249,3 @@ def _activations(recording: Recording, w: list[Tensor], index: Tensor, attention
 
 def _float(bias: Tensor | None) -> Tensor | None:
     return None if bias is None else bias.float()
-
-
-def _source(name: str) -> str:
-    if name == BUILTIN:
-        return str(BUILTIN_FOLDER)
-    if Path(name).exists() and not (Path(name) / "config.json").is_file():
-        raise ModelError(f"model {name}: no config.json there; give the folder of a HuggingFace CLIP, or {BUILTIN}")
-    return name
-
-
-def _describe(processor: Any) -> dict[str, Any]:
-    """Class and settings of the image processor, as plain values."""
-    settings = json.loads(processor.to_json_string())
-    kept = ("size", "crop_size", "do_resize", "do_center_crop", "resample", "image_mean", "image_std", "rescale_factor")
-    return {"class": type(processor).__name__} | {name: settings.get(name) for name in kept}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from mmel_cli.attribution import Method, Target, resolve_layers
-from mmel_cli.attribution.base import GradientParams, LayerParams
+from mmel_cli.attribution.base import OF_MODEL, GradientParams, LayerParams
 from mmel_cli.attribution.views import FINER, View, averaged, look, overlay, views_of
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.paths import record_seed
 from mmel_cli.data.truth import read_truth
-from mmel_cli.errors import MmelError, RecordError
+from mmel_cli.errors import MmelError, ModelError, RecordError
 from mmel_cli.fields import Field, Sizes, check
 from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, Pixels
@@ -39,7 +39,13 @@ class Engine:
 
     @classmethod
     def build(cls, model: Adapter, method: Method, params: LayerParams, limits: ImageLimits = _LIMITS) -> "Engine":
-        """Resolve the layers, prepare the method and check what it declares (may raise UsageError or MmelError)."""
+        """Resolve the layers, prepare the method and check what it declares.
+
+        Raises:
+            UsageError, MmelError: for layers that there are not, weights that do not fit, a false declaration.
+            ModelError: if the method needs what the model has not.
+        """
+        _check_needs(model, method, params)
         layers = resolve_layers(params.layers, model.spec.layers)
         request = CaptureRequest(
             layers=layers,
@@ -182,6 +188,18 @@ class Engine:
             grids = np.stack([truth[sample.id] for sample in batch.samples])
             hints["truth"] = torch.from_numpy(grids).to(self.model.spec.device)
         return hints
+
+
+def _check_needs(model: Adapter, method: Method, params: LayerParams) -> None:
+    """Refuse a method that needs what the model does not give."""
+    asked = {name for name in method.needs if name in OF_MODEL} | ({"one_head"} if method.one_head(params) else set())
+    lacking = sorted(asked - model.spec.gives)
+    if lacking:
+        what = " and ".join(OF_MODEL[name] for name in lacking)
+        raise ModelError(
+            f"method {method.name} needs {what}, which the {model.spec.family} model {model.spec.name} does not give; "
+            "choose another --method"
+        )
 
 
 def _truth(batch: Batch, grid: tuple[int, int], limits: ImageLimits) -> tuple[dict[str, np.ndarray], list[Failure]]:
