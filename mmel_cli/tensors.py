@@ -11,6 +11,7 @@ from torch import Tensor
 
 Tokens = Float[Tensor, "pairs tokens width"]
 TokenRow = Float[Tensor, "pairs tokens"]
+KeyRow = Float[Tensor, "pairs keys"]
 PatchMaps = Float[Tensor, "pairs layers height width"]
 RegionMaps = Float[Tensor, "pairs layers channels region_height region_width"]
 
@@ -28,9 +29,10 @@ class Tower:
     """One encoder's attention at the explained layers, float32; each tuple runs over those layers.
 
     METHOD 1: q, k, v over the full width (heads concatenated), o the attention output before its projection,
-    w = ds/do. `query` is the token whose attention row is explained (CLS; the EOS token on the text side), `keys`
-    the tokens that evidence is attributed to (patches; the tokens between BOS and EOS), `visible` those that the
-    query may attend to (all; those up to EOS). `causal`: each token attends to itself and those before it only.
+    w = ds/do. `query` is the token whose attention row is explained (CLS; the EOS token on the text side), None where
+    the tower pools without one. `places` are the tokens that evidence is attributed to, the keys (patches, row by row
+    of the grid; the tokens between BOS and EOS), -1 after a pair's last. `visible` are the tokens that may be attended
+    to (all; those up to EOS). `causal`: each token attends to itself and those before it only.
     """
 
     numbers: tuple[int, ...]  # of the explained layers, from 1
@@ -41,10 +43,21 @@ class Tower:
     o: tuple[Tokens, ...]
     w: tuple[Tokens, ...]
     out: tuple[OutProjection, ...]
-    query: Int[Tensor, "pairs"]
-    keys: Bool[Tensor, "pairs tokens"]
+    query: Int[Tensor, "pairs"] | None
+    places: Int[Tensor, "pairs keys"]
     visible: Bool[Tensor, "pairs tokens"]
     causal: bool = False
+
+    @property
+    def keys(self) -> Bool[Tensor, "pairs keys"]:
+        """Which keys each pair has; the others pad it to the pair with the most."""
+        return self.places >= 0
+
+    def gather(self, values: Float[Tensor, "pairs *rest tokens"]) -> Float[Tensor, "pairs *rest keys"]:
+        """Values of tokens at the keys, 0 where padded: the only way from tokens to what readers see."""
+        shape = (len(self.places), *[1] * (values.ndim - 2), -1)
+        index = self.places.clamp_min(0).view(shape).expand(*values.shape[:-1], -1)
+        return values.gather(-1, index).masked_fill(~self.keys.view(shape), 0.0)
 
 
 @runtime_checkable
@@ -65,8 +78,8 @@ class Probe(Protocol):
         """Each pair's cosine where its normalised input is multiplied by each mask."""
         ...
 
-    def covered_tokens(self, pair: int, kept: Bool[Tensor, "masks tokens"]) -> Float[Tensor, "masks"]:
-        """One pair's cosine where only the kept tokens between BOS and EOS are attended to."""
+    def covered_tokens(self, pair: int, kept: Bool[Tensor, "masks keys"]) -> Float[Tensor, "masks"]:
+        """One pair's cosine where, of its caption's key tokens, only the kept ones are attended to."""
         ...
 
 

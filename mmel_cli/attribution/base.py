@@ -1,7 +1,7 @@
 """What a method is: a name, its parameters, and a pure function from a Capture to an Attribution."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from mmel_cli.attribution.views import views_of
 from mmel_cli.errors import UsageError
 from mmel_cli.fields import MAP, TOKEN_MAP, Field
+from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Attribution, Capture
 from mmel_cli.types import Gradient
 
@@ -17,6 +18,15 @@ METHOD_VERSION = "2"
 
 Layers = str | int | tuple[int, ...]
 """Which layers: "last", "all", a number n for the last n, or a list of layer numbers from 1 (negative from the end)."""
+
+
+OF_MODEL = {
+    "query": "a token of each tower that asks for the others",
+    "hidden": "the outputs of the layers",
+    "alignment": "patches projected to the text",
+    "one_head": "attention as one head",
+}
+"""What a method may need of a model that not every model gives."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Target:
     model: str
     model_sha256: str
     layers: tuple[int, ...]  # explained vision layers
-    logit_scale: float = 1.0  # the model's temperature, as a factor of the cosine
+    scoring: Scoring = field(default_factory=Scoring)  # what the model makes of a cosine
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,8 @@ class Method:
     `explain(capture, params, state)` is pure and gives the fields that `fields(params, target)` declares, for example
     raw maps of each layer: no more, no less.
     `prepare(params, target)` runs once before the first capture and makes `state` (for example loads a weights file).
-    `needs` names the optional parts of a Capture: "hidden", "alignment", "truth", "seeds", "probe".
+    `needs` names the optional parts of a Capture: "hidden", "alignment", "truth", "seeds", "probe"; and "query", a
+    token of each tower whose attention row is explained.
     `decides(params, target)` says what else than the parameters decides the maps (a file's SHA-256), `describe(params,
     target)` what else a reader wants to know of them; `version` is raised when the same parameters give other numbers.
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).

@@ -5,32 +5,33 @@ import torch
 from mmel_cli.attribution import ops
 from mmel_cli.attribution.base import GradientParams, Method, Target
 from mmel_cli.fields import MAP, TOKEN_MAP
-from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
+from mmel_cli.tensors import Attribution, Capture, KeyRow, Tower
 
 
 def explain(capture: Capture, _params: GradientParams, logit_scale: float) -> Attribution:
     """The query's row of R over the patches and over the tokens; never negative."""
     image = relevance(capture.image, logit_scale)
-    tokens = relevance(capture.text, logit_scale).masked_fill(~capture.text.keys, 0.0)
+    tokens = relevance(capture.text, logit_scale)
     return Attribution({MAP.name: ops.patches([image], capture.grid)[:, 0], TOKEN_MAP.name: tokens})
 
 
-def relevance(tower: Tower, logit_scale: float) -> TokenRow:
-    """R = I at first; layer by layer R <- R + mean_h ReLU(dy/da_h * a_h) R (equations 5 and 6); the query's row.
+def relevance(tower: Tower, logit_scale: float) -> KeyRow:
+    """R = I at first; layer by layer R <- R + mean_h ReLU(dy/da_h * a_h) R (equations 5 and 6).
 
-    y is the logit, not the cosine: the products of several layers depend on the scale.
+    It gives the query's row at the keys. y is the logit, not the cosine: the products of several layers depend on the
+    scale.
     """
-    pairs, tokens = tower.keys.shape
-    total = torch.eye(tokens, device=tower.keys.device).expand(pairs, -1, -1)
+    pairs, tokens = tower.visible.shape
+    total = torch.eye(tokens, device=tower.visible.device).expand(pairs, -1, -1)
     for layer in range(len(tower.numbers)):
         gradient = logit_scale * ops.attention_matrix_gradient(tower, layer)
         total = total + (gradient * ops.attention_matrix(tower, layer)).clamp_min(0).mean(1) @ total
-    return ops.query_row(total, tower)
+    return tower.gather(ops.query_row(total, tower))
 
 
 def prepare(_params: GradientParams, target: Target) -> float:
     """The model's temperature."""
-    return target.logit_scale
+    return target.scoring.scale
 
 
 METHOD = Method(
@@ -39,5 +40,6 @@ METHOD = Method(
     source="Chefer et al., ICCV 2021, arXiv 2103.15679",
     params=GradientParams,
     explain=explain,
+    needs=frozenset({"query"}),
     prepare=prepare,
 )

@@ -8,7 +8,7 @@ import torch
 from mmel_cli.attribution import ops
 from mmel_cli.attribution.base import GradientParams, Layers, Method
 from mmel_cli.fields import MAP, TOKEN_MAP, Field
-from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
+from mmel_cli.tensors import Attribution, Capture, KeyRow, Tower
 
 LOOSENED = Field("layers/loosened", ("layers", "rows", "columns"), "G_l: lambda_l times gradient", evidence=True)
 LAMBDA = Field("layers/lambda", ("layers", "rows", "columns"), "lambda_l: min-max cosine of query and keys, 0..1")
@@ -38,7 +38,7 @@ def explain(capture: Capture, params: Params, _state: None) -> Attribution:
     )
 
 
-def _evidence(tower: Tower, params: Params) -> tuple[list[TokenRow], list[TokenRow]]:
+def _evidence(tower: Tower, params: Params) -> tuple[list[KeyRow], list[KeyRow]]:
     """lambda_l and G_l for each captured layer."""
     layers = range(len(tower.numbers))
     weights = [ops.looseness(tower, layer, projected=params.heads == "single") for layer in layers]
@@ -52,5 +52,6 @@ METHOD = Method(
     params=Params,
     explain=explain,
     fields=lambda _params, _target: (MAP, TOKEN_MAP, LOOSENED, LAMBDA),
+    needs=frozenset({"query"}),
     one_head=lambda params: params.heads == "single",
 )

@@ -94,7 +94,7 @@ def extract(capture: Capture, scales: tuple[int, ...], temperature: float) -> Ev
         loosened=loosened,
         flow=flow,
         alignment=capture.alignment.unflatten(-1, grid),
-        attention=ops.patches([ops.attention(tower, layer).mean(1) for layer in layers], grid),
+        attention=ops.patches([tower.gather(ops.attention(tower, layer).mean(1)) for layer in layers], grid),
         looseness=ops.patches(weights, grid),
         shared=shared,
     )

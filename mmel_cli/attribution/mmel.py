@@ -15,7 +15,7 @@ from mmel_cli.attribution.weights import (
     choose_weights,
 )
 from mmel_cli.fields import MAP, TOKEN_MAP, Field
-from mmel_cli.tensors import Attribution, Capture, TokenRow, Tower
+from mmel_cli.tensors import Attribution, Capture, KeyRow, Tower
 from mmel_cli.types import Trained
 
 
@@ -72,9 +72,9 @@ def declared(params: Params, _target: Target) -> tuple[Field, ...]:
     return (MAP, TOKEN_MAP, *hsrm.declared(params.scales))
 
 
-def _tokens(tower: Tower) -> TokenRow:
+def _tokens(tower: Tower) -> KeyRow:
     """Step 1 on the caption, summed over layers: tokens have no grid, so steps 2-5 do not apply."""
-    total = torch.zeros_like(tower.keys, dtype=torch.float32)
+    total = torch.zeros(tower.keys.shape, device=tower.keys.device)
     for layer in range(len(tower.numbers)):
         loosened = ops.loosened(tower, layer, ops.looseness(tower, layer))
         for share, evidence in ((1 - DEFAULT_MIX, loosened), (DEFAULT_MIX, ops.flow(tower, layer))):
@@ -88,7 +88,7 @@ METHOD = Method(
     source="our formulation of MMEL (arXiv 2509.15243), METHOD 3",
     params=Params,
     explain=explain,
-    needs=frozenset({"hidden", "alignment"}),
+    needs=frozenset({"hidden", "alignment", "query"}),
     fields=declared,
     fuse=fuse,
     prepare=prepare,

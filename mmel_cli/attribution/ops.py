@@ -5,11 +5,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, linear
 
-from mmel_cli.tensors import TokenRow, Tokens, Tower
+from mmel_cli.errors import ModelError
+from mmel_cli.tensors import KeyRow, Tokens, Tower
 
 
 def query_row(tokens: Tokens, tower: Tower) -> Float[Tensor, "pairs width"]:
-    """The query token's vector of each pair."""
+    """The query token's vector of each pair.
+
+    Raises:
+        ModelError: if the tower has none.
+    """
+    if tower.query is None:
+        raise ModelError("no token of the model's tower asks for the others, and the method needs one; use another one")
     return tokens[torch.arange(len(tokens), device=tokens.device), tower.query]
 
 
@@ -23,7 +30,7 @@ def minmax(values: Float[Tensor, "*rows tokens"], keys: Bool[Tensor, "*rows toke
 
 
 def attention(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tokens"]:
-    """The query's attention row of each head, recomputed from q and k: softmax(q k^T / sqrt d) over what it sees."""
+    """The query's attention row of each head over all tokens, from q and k: softmax(q k^T / sqrt d) of what it sees."""
     q = _heads(query_row(tower.q[layer], tower), tower)
     k = _heads(tower.k[layer], tower)
     logits = torch.einsum("phd,pthd->pht", q, k) / q.shape[-1] ** 0.5
@@ -54,12 +61,18 @@ def attention_gradient(tower: Tower, layer: int) -> Float[Tensor, "pairs heads t
     return torch.einsum("phd,pthd->pht", w, _heads(tower.v[layer], tower))
 
 
-def flow(tower: Tower, layer: int) -> TokenRow:
-    """C[i] = sum_h a_h[query, i] (w_h[query] . v_h[i]), over all tokens: it sums to w[query] . o[query]."""
-    return (attention(tower, layer) * attention_gradient(tower, layer)).sum(1)
+def flow(tower: Tower, layer: int) -> KeyRow:
+    """C[i] = sum_h a_h[query, i] (w_h[query] . v_h[i]) at the keys; over all tokens it sums to w[query] . o[query].
+
+    Where no token is the query, every token j asks: C[i] = sum_j sum_h a_h[j, i] (w_h[j] . v_h[i]), which sums to
+    sum_j w[j] . o[j]. (Behind the last layer of a tower with a query w[j] is 0 for every other token.)
+    """
+    if tower.query is None:
+        return tower.gather((attention_matrix(tower, layer) * attention_matrix_gradient(tower, layer)).sum((1, 2)))
+    return tower.gather((attention(tower, layer) * attention_gradient(tower, layer)).sum(1))
 
 
-def looseness(tower: Tower, layer: int, *, projected: bool = False) -> TokenRow:
+def looseness(tower: Tower, layer: int, *, projected: bool = False) -> KeyRow:
     """lambda[i] = min-max over the keys of cos(q[query], k[i]), full width (Grad-ECLIP's loosened attention).
 
     `projected` sends q and k through the output projection first, as the published code does.
@@ -68,17 +81,17 @@ def looseness(tower: Tower, layer: int, *, projected: bool = False) -> TokenRow:
     if projected:
         out = tower.out[layer]
         q, k = linear(q, out.weight, out.bias), linear(k, out.weight, out.bias)
-    return minmax(cosine_similarity(query_row(q, tower)[:, None], k, dim=-1), tower.keys)
+    return minmax(tower.gather(cosine_similarity(query_row(q, tower)[:, None], k, dim=-1)), tower.keys)
 
 
-def loosened(tower: Tower, layer: int, weight: TokenRow) -> TokenRow:
-    """G[i] = lambda[i] * sum_d w[query, d] v[i, d] for lambda = `weight` (Grad-ECLIP, ICML 2024)."""
-    return weight * attention_gradient(tower, layer).sum(1)
+def loosened(tower: Tower, layer: int, weight: KeyRow) -> KeyRow:
+    """G[i] = lambda[i] * sum_d w[query, d] v[i, d] at the keys for lambda = `weight` (Grad-ECLIP, ICML 2024)."""
+    return weight * tower.gather(attention_gradient(tower, layer).sum(1))
 
 
-def patches(rows: list[TokenRow], grid: tuple[int, int]) -> Float[Tensor, "pairs layers height width"]:
-    """Stack per-layer token rows of the image tower and drop CLS."""
-    return torch.stack(rows, 1)[:, :, 1:].unflatten(-1, grid)
+def patches(rows: list[KeyRow], grid: tuple[int, int]) -> Float[Tensor, "pairs layers height width"]:
+    """Stack per-layer rows over the image tower's keys, laid out on the grid."""
+    return torch.stack(rows, 1).unflatten(-1, grid)
 
 
 def _heads(tokens: Tensor, tower: Tower) -> Tensor:

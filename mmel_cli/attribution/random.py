@@ -20,13 +20,14 @@ class Params(LayerParams):
 
 def explain(capture: Capture, params: Params, _state: None) -> Attribution:
     """Independent uniform numbers in -1..1 for every patch and every token."""
-    maps, tokens = [], []
-    for seed in capture.seeds:
+    maps = []
+    tokens = torch.zeros(capture.text.keys.shape)
+    for row, (seed, keys) in enumerate(zip(capture.seeds, capture.text.keys.sum(1).tolist(), strict=True)):
         generator = torch.Generator().manual_seed((seed + params.seed) % 2**63)
         maps.append(torch.rand(capture.grid, generator=generator) * 2 - 1)
-        tokens.append(torch.rand(capture.text.keys.shape[1], generator=generator) * 2 - 1)
+        tokens[row, :keys] = torch.rand(keys, generator=generator) * 2 - 1
     device = capture.score.device
-    return Attribution({MAP.name: torch.stack(maps).to(device), TOKEN_MAP.name: torch.stack(tokens).to(device)})
+    return Attribution({MAP.name: torch.stack(maps).to(device), TOKEN_MAP.name: tokens.to(device)})
 
 
 METHOD = Method(

@@ -1,6 +1,6 @@
 """Insertion, deletion and fading of the model's input by pixel rank, and masking of the caption's tokens, in batches.
 
-All scores are cosines of unit embeddings, or the softmax over a set of captions at the model's own temperature.
+All scores are cosines of unit embeddings, or probabilities among a set of captions as the model itself scores them.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from mmel_cli.evaluation.ranking import area, pixel_ranks, ranks
-from mmel_cli.model import Adapter, Words, repeated
+from mmel_cli.model import Adapter, Captions
 from mmel_cli.model.forwards import in_parts
+from mmel_cli.scoring import Scoring
 
 Images = Float[Tensor, "records 3 height width"]
 Curve = Float[Tensor, "records points"]
@@ -48,15 +49,15 @@ class FaithfulnessOptions:
 
 @dataclass(frozen=True)
 class CaptionSet:
-    """What each record's caption is told from: unit embeddings, at the model's own temperature.
+    """What each record's caption is told from: unit embeddings, scored as the model scores them.
 
-    A record whose rivals are all excluded has no probability (NaN) and no place (`alone`).
+    A record whose rivals are all excluded has no place (`alone`) and no softmax probability (NaN).
     """
 
     own: Float[Tensor, "records width"]
     others: Float[Tensor, "captions width"]
     excluded: Bool[Tensor, "records captions"]  # its own text, and other captions of its image, are no rivals
-    scale: float
+    scoring: Scoring
 
     @property
     def alone(self) -> Bool[Tensor, "records"]:
@@ -64,20 +65,18 @@ class CaptionSet:
         return self.excluded.all(1)
 
     def probability(self, images: Float[Tensor, "records points width"]) -> Curve:
-        """The softmax probability of each record's own caption."""
-        own, rivals = self._logits(images)
-        chance = (own - torch.logaddexp(own, rivals.logsumexp(-1))).exp()
-        return chance.masked_fill(self.alone[:, None], torch.nan)
+        """The probability of each record's own caption."""
+        return self.scoring.probability(*self._cosines(images))
 
     def place(self, images: Float[Tensor, "records points width"]) -> Int[Tensor, "records points"]:
         """How many rivals score higher than the record's own caption."""
-        own, rivals = self._logits(images)
+        own, rivals = self._cosines(images)
         return (rivals > own[..., None]).sum(-1)
 
-    def _logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _cosines(self, images: Tensor) -> tuple[Tensor, Tensor]:
         own = torch.einsum("bpd,bd->bp", images, self.own)
         rivals = (images @ self.others.T).masked_fill(self.excluded[:, None], -torch.inf)
-        return self.scale * own, self.scale * rivals
+        return own, rivals
 
 
 @dataclass(frozen=True)
@@ -176,25 +175,25 @@ def drop_and_increase(before: Number, after: Number) -> tuple[Number, Number]:
 
 
 @torch.no_grad()
-def token_curves(model: Adapter, words: Words, images: Float[Tensor, "records width"], maps: list[Tensor]) -> Tensor:
+def token_curves(
+    model: Adapter, captions: Captions, images: Float[Tensor, "records width"], maps: list[Tensor]
+) -> Tensor:
     """(records, 2): areas under the cosine as tokens are masked out of attention, highest first and lowest first.
 
     From all tokens to none, one at a time; BOS and EOS stay. A caption without tokens has the areas of a flat curve.
 
     Args:
         model: gives unit embeddings.
-        words: one caption a record.
+        captions: one a record.
         images: unit embeddings.
         maps: the token map of each record, (tokens,).
     """
     found = []
     for row, (values, image) in enumerate(zip(maps, images, strict=True)):
-        places = ranks(values[None].float())[0].to(words.ids.device)
-        masks = words.mask[row].repeat(2 * len(values) + 2, 1)
-        for gone in range(len(values) + 1):
-            masks[gone, 1 : 1 + len(values)][places < gone] = 0
-            masks[len(values) + 1 + gone, 1 : 1 + len(values)][places >= len(values) - gone] = 0
-        cosines = model.embed_texts(repeated(words, row, masks)) @ image
+        places = ranks(values[None].float())[0].to(captions.ids.device)
+        gone = torch.arange(len(values) + 1, device=places.device)[:, None]
+        kept = torch.cat([places >= gone, places < len(values) - gone])
+        cosines = model.embed_texts(captions.covered(row, kept)) @ image
         curves = cosines.view(2, -1)
         found.append(area(curves) if len(values) else curves[:, 0])
     return torch.stack(found)

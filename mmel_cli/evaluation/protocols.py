@@ -13,7 +13,7 @@ from mmel_cli.data.paths import record_seed
 from mmel_cli.evaluation.faithfulness import Images
 from mmel_cli.evaluation.ranking import area, ranks
 from mmel_cli.geometry import to_pixels
-from mmel_cli.model import Adapter, Words, repeated
+from mmel_cli.model import Adapter, Captions
 from mmel_cli.model.forwards import in_parts
 from mmel_cli.types import Explanation
 
@@ -83,7 +83,7 @@ def eclip_areas(places: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def aid(
-    model: Adapter, image: Images, words: Words, explanation: Explanation, options: AidOptions, batch: int
+    model: Adapter, image: Images, caption: Captions, explanation: Explanation, options: AidOptions, batch: int
 ) -> float:
     """FIxLIP's AID of one pair: players are patches and tokens, together ranked by their unscaled attributions.
 
@@ -95,7 +95,7 @@ def aid(
     Args:
         model: gives unit embeddings.
         image: (1, 3, H, W) normalised input.
-        words: the caption alone.
+        caption: the caption alone.
         explanation: its map (h, w), pooled to the patch grid if it is finer, and token map.
         options: see AidOptions.
         batch: coalitions a forward.
@@ -107,7 +107,7 @@ def aid(
     sizes = torch.linspace(0, players, min(options.points, players + 1)).round().long()
     keep_high = place < sizes[:, None]  # least important are gone
     keep_low = place >= players - sizes[:, None]  # most important are gone
-    coalitions = _Coalitions(model, image, words, tokens)
+    coalitions = _Coalitions(model, image, caption, tokens)
     kept = torch.cat([keep_high, keep_low]).to(image.device)
     logits = in_parts(lambda rows: coalitions.logits(kept[rows]), len(kept), batch, image.device).cpu()
     high, low = logits.chunk(2)
@@ -121,7 +121,7 @@ class _Coalitions:
 
     model: Adapter
     image: Images  # (1, 3, H, W)
-    words: Words  # one caption
+    caption: Captions  # one
     tokens: int
 
     def logits(self, kept: Bool[Tensor, "n players"]) -> Float[Tensor, "n"]:
@@ -131,7 +131,5 @@ class _Coalitions:
         cells = patches.view(-1, 1, height, width)
         down, across = self.image.shape[2] // height, self.image.shape[3] // width
         fine = cells.repeat_interleave(down, 2).repeat_interleave(across, 3)
-        mask = self.words.mask[0].repeat(len(kept), 1)
-        mask[:, 1 : 1 + self.tokens] *= tokens.to(mask)
-        text = self.model.embed_texts(repeated(self.words, 0, mask))
-        return (self.model.embed_images(self.image * fine) * text).sum(-1) * self.model.spec.logit_scale
+        text = self.model.embed_texts(self.caption.covered(0, tokens))
+        return self.model.spec.scoring.logit((self.model.embed_images(self.image * fine) * text).sum(-1))

@@ -1,6 +1,17 @@
 """Models: load one, preprocess images for it, capture what the methods need."""
 
-from mmel_cli.model.adapter import Adapter, CaptureRequest, ModelSpec, Pixels, Words, load_model
-from mmel_cli.model.probe import CoverProbe, repeated
+from mmel_cli.model.adapter import BUILTIN, Adapter, Captions, CaptureRequest, ModelSpec, Pixels
+from mmel_cli.model.families import FAMILIES, load_model
+from mmel_cli.model.probe import CoverProbe
 
-__all__ = ["Adapter", "CaptureRequest", "CoverProbe", "ModelSpec", "Pixels", "Words", "load_model", "repeated"]
+__all__ = [
+    "BUILTIN",
+    "FAMILIES",
+    "Adapter",
+    "Captions",
+    "CaptureRequest",
+    "CoverProbe",
+    "ModelSpec",
+    "Pixels",
+    "load_model",
+]

@@ -1,6 +1,6 @@
 """What the pipelines ask of a model, whatever its architecture."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from PIL.Image import Image
 from torch import Tensor
 
+from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Capture
-from mmel_cli.types import Box
+from mmel_cli.types import Box, Word
 
 BUILTIN = "builtin"
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
@@ -20,18 +21,26 @@ class ModelSpec:
     """What is recorded of a loaded model."""
 
     name: str  # as the user gave it
-    sha256: str  # of the weights as stored
+    family: str  # the model_type of its config.json
+    files: dict[str, str]  # SHA-256 of what was loaded: "weights", "config", "tokenizer", "processor"
+    gives: frozenset[
+        str
+    ]  # which parts of a CaptureRequest and a Tower it has: "query", "hidden", "alignment", "one_head"
     image_size: tuple[int, int]  # height, width of the input in pixels
     patch: int
     grid: tuple[int, int]  # patches: height, width
     layers: int  # of the vision tower
     text_layers: int
-    max_tokens: int  # between BOS and EOS
+    max_tokens: int  # the most keys of a caption
     device: str
     dtype: str
-    logit_scale: float  # the learned temperature, as a factor of the cosine
+    scoring: Scoring
     processor: dict[str, Any]  # the image processor's class and settings
-    files: dict[str, str] = field(default_factory=dict)  # SHA-256 of what was loaded, by its role: weights, config ...
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights as stored."""
+        return self.files["weights"]
 
 
 @dataclass(frozen=True)
@@ -54,14 +63,38 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Words:
-    """C distinct captions as token ids, padded to the longest."""
+class Captions:
+    """C captions as token ids, padded to the longest, and what of them can be explained.
+
+    The keys of a caption are the tokens that evidence is attributed to: those of its text, never start, end or padding.
+    """
 
     ids: Int[Tensor, "captions length"]
-    mask: Int[Tensor, "captions length"]
-    end: Int[Tensor, "captions"]  # position of the EOS token
-    tokens: tuple[tuple[str, ...], ...]  # the tokens between BOS and EOS
-    truncated: Bool[Tensor, "captions"]
+    mask: Int[Tensor, "captions length"]  # 0 where a token is not attended to
+    query: Int[Tensor, "captions"] | None  # position of the token that the text tower pools; None if it pools several
+    places: Int[Tensor, "captions keys"]  # positions of the keys, -1 after a caption's last
+    tokens: tuple[tuple[str, ...], ...]  # the text of each key, never empty
+    words: tuple[tuple[Word, ...], ...]  # keys whose text touches, and where they stand in the caption
+    truncated: Bool[Tensor, "captions"]  # some tokens of the text are no keys: they did not fit
+
+    def covered(self, row: int, kept: Bool[Tensor, "copies keys"]) -> "Captions":
+        """One caption, once for each row of `kept`: keys that are not kept are not attended to.
+
+        `kept` has a column for each key of the caption; further ones count as padding.
+        """
+        count, own = len(kept), self.places[row][self.places[row] >= 0]
+        mask = self.mask[row].repeat(count, 1)
+        mask[:, own] *= kept[:, : len(own)].to(mask)
+        return replace(
+            self,
+            ids=self.ids[row].expand(count, -1),
+            mask=mask,
+            query=None if self.query is None else self.query[row].expand(count),
+            places=self.places[row].expand(count, -1),
+            tokens=(self.tokens[row],) * count,
+            words=(self.words[row],) * count,
+            truncated=self.truncated[row].expand(count),
+        )
 
 
 @runtime_checkable
@@ -77,12 +110,12 @@ class Adapter(Protocol):
         """Turn an upright RGB image into model input (thread-safe, on the CPU)."""
         ...
 
-    def tokenize(self, captions: list[str]) -> Words:
+    def tokenize(self, captions: list[str]) -> Captions:
         """Turn captions into token ids; longer ones than the context are cut and say so."""
         ...
 
     def capture(
-        self, images: list[Pixels], words: Words, pairs: list[tuple[int, int]], request: CaptureRequest
+        self, images: list[Pixels], captions: Captions, pairs: list[tuple[int, int]], request: CaptureRequest
     ) -> Capture:
         """Explain `pairs` (image index, caption index); every image and caption is encoded once, whatever its pairs."""
         ...
@@ -93,27 +126,10 @@ class Adapter(Protocol):
         """Unit embeddings of preprocessed images, float32; with `graph`, to be differentiated at `values`."""
         ...
 
-    def embed_texts(self, words: Words) -> Float[Tensor, "captions width"]:
+    def embed_texts(self, captions: Captions) -> Float[Tensor, "captions width"]:
         """Unit embeddings of captions, float32, without a graph; a token whose mask is 0 is not attended to."""
         ...
 
     def randomised(self, layers: int, seed: int) -> "Adapter":
         """A copy whose vision tower is re-initialised from the top: projection, norm, last `layers` layers."""
         ...
-
-
-def load_model(name: str, device: str, dtype: str) -> Adapter:
-    """Load a HuggingFace CLIP by id or path, or the builtin one.
-
-    Args:
-        name: hub id, folder, or "builtin".
-        device: "auto", "cpu", "cuda" or "cuda:i".
-        dtype: "auto" (float32), "float32", "bfloat16" or "float16".
-
-    Raises:
-        ModelError: when it cannot be loaded or is no CLIP.
-        UsageError: for a device or dtype that is not there.
-    """
-    from mmel_cli.model.hf_clip import load_clip  # noqa: PLC0415 - transformers takes seconds to import
-
-    return load_clip(name, device, dtype)

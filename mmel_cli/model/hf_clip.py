@@ -1,92 +1,31 @@
 """HuggingFace CLIP behind the Adapter protocol."""
 
 import copy
-import hashlib
-import json
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL.Image import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import cosine_similarity, normalize
-from transformers import AutoConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-from transformers import logging as hf_logging
+from torch.nn.functional import normalize
+from torch.nn.utils.rnn import pad_sequence
+from transformers import CLIPImageProcessorPil, CLIPModel
 
-from mmel_cli.errors import ModelError, UsageError
-from mmel_cli.model.adapter import BUILTIN, BUILTIN_FOLDER, CaptureRequest, ModelSpec, Pixels, Words
+from mmel_cli.errors import ModelError
+from mmel_cli.model.adapter import Captions, CaptureRequest, ModelSpec, Pixels
 from mmel_cli.model.capture import Recording, one_head, record
-from mmel_cli.model.preprocess import preprocess
+from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
+from mmel_cli.model.preprocess import describe, preprocess
+from mmel_cli.model.words import token_texts, words_of
+from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Capture, OutProjection, Tower
 
-DTYPES = {
-    "auto": torch.float32,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 # float16 gradients of a cosine underflow; a power of two is exact to multiply and to divide out
 _GRADIENT_SCALE = {torch.float16: 2.0**10}
-_LEGACY_EOS = 2  # configurations older than transformers 4.31: the pooled token is the one with the highest id
-
-
-def load_clip(name: str, device: str, dtype: str) -> "HfClip":
-    """Load a CLIP; see adapter.load_model."""
-    if dtype not in DTYPES:
-        raise UsageError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
-    place = find_device(device)
-    source = _source(name)
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        config = AutoConfig.from_pretrained(source)
-        if config.model_type != "clip":
-            raise ModelError(
-                f"model {name}: its type is {config.model_type!r}; mmel explains HuggingFace 'clip' models"
-            )
-        model = CLIPModel.from_pretrained(source, dtype="auto", use_safetensors=True)
-        tokenizer = CLIPTokenizer.from_pretrained(source)
-        processor = CLIPImageProcessorPil.from_pretrained(source)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(
-            f"model {name}: cannot be loaded ({_first_line(error)}); give the path of a folder with config.json, "
-            f"model.safetensors, tokenizer and preprocessor files, or --model {BUILTIN}"
-        ) from error
-    sha256 = weights_sha256(model)
-    model = model.to(place, DTYPES[dtype]).eval().requires_grad_(requires_grad=False)
-    return HfClip(name, sha256, model, tokenizer, processor)
-
-
-def find_device(device: str) -> torch.device:
-    """Resolve "auto" and check that the device is there.
-
-    Raises:
-        UsageError: if it is not.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"device: {device!r} is not auto, cpu, cuda or cuda:i") from error
-    if place.type not in ("cpu", "cuda"):
-        raise UsageError(f"device: {device!r} is not auto, cpu, cuda or cuda:i")
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device: {device} is not there ({torch.cuda.device_count()} CUDA devices); use --device cpu")
-    return place
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every stored tensor, in the order of names."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+_PATCHES = slice(1, None)  # CLS comes first
+LEGACY_EOS = 2  # configurations older than transformers 4.31: the pooled token is the one with the highest id
 
 
 @dataclass(frozen=True)
@@ -103,7 +42,7 @@ class HfClip:
     """A loaded CLIP with frozen weights (implements adapter.Adapter)."""
 
     def __init__(
-        self, name: str, sha256: str, model: CLIPModel, tokenizer: CLIPTokenizer, processor: CLIPImageProcessorPil
+        self, name: str, files: dict[str, str], model: CLIPModel, tokenizer: Any, processor: CLIPImageProcessorPil
     ) -> None:
         self._model, self._tokenizer, self._processor = model, tokenizer, processor
         vision, text = model.config.vision_config, model.config.text_config
@@ -111,7 +50,9 @@ class HfClip:
         self._eos = tokenizer.eos_token_id
         self.spec = ModelSpec(
             name=name,
-            sha256=sha256,
+            family=model.config.model_type,
+            files=files,
+            gives=frozenset({"query", "hidden", "alignment", "one_head"}),
             image_size=(vision.image_size, vision.image_size),
             patch=vision.patch_size,
             grid=(side, side),
@@ -120,53 +61,70 @@ class HfClip:
             max_tokens=text.max_position_embeddings - 2,
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
-            logit_scale=float(model.logit_scale.float().exp()),
-            processor=_describe(processor),
-            files={"weights": sha256},
+            scoring=Scoring(float(model.logit_scale.float().exp())),
+            processor=describe(processor),
         )
 
     def preprocess(self, image: Image, geometry: str) -> Pixels:
         """See adapter.Adapter."""
         return preprocess(image, self._processor, self.spec.image_size, geometry)
 
-    def tokenize(self, captions: list[str]) -> Words:
-        """See adapter.Adapter.
+    def tokenize(self, captions: list[str]) -> Captions:
+        """See adapter.Adapter. A special token that a caption spells out is text like any other.
 
         Raises:
             ModelError: if the tokenizer gives no EOS token, without which the text tower would pool another token.
         """
-        context = self.spec.max_tokens + 2
-        whole = [len(ids) for ids in self._tokenizer(captions)["input_ids"]]
-        encoded = self._tokenizer(captions, padding=True, truncation=True, max_length=context, return_tensors="pt")
-        ids = encoded["input_ids"]
-        end = pooled_position(ids, self._model.config.text_config.eos_token_id)
-        at_end = ids.gather(1, end[:, None])[:, 0]
-        if not bool((at_end == self._eos).all()):
-            caption = captions[int((at_end != self._eos).nonzero()[0])]
-            raise ModelError(
-                f"model {self.spec.name}: the token that its text tower pools is no EOS token (id {self._eos}) for the "
-                f"caption {caption[:60]!r}; use the tokenizer that the model was trained with"
-            )
-        words = [self._tokenizer.convert_ids_to_tokens(row[1:stop]) for row, stop in zip(ids, end, strict=True)]
-        return Words(
+        encoded = self._tokenizer(captions, split_special_tokens=True, return_offsets_mapping=True)
+        whole: list[list[int]] = encoded["input_ids"]
+        ids, mask = self._padded(whole)
+        end = self._pooled(ids, captions)
+        stops = end.tolist()  # the keys are the tokens 1 to stop - 1
+        spans = [row[1:-1] for row in encoded["offset_mapping"]]
+        positions = torch.arange(1, max(1, *stops))
+        return Captions(
             ids=ids,
-            mask=encoded["attention_mask"],
-            end=end,
-            tokens=tuple(tuple(row) for row in words),
-            truncated=torch.tensor([length > context for length in whole]),
+            mask=mask,
+            query=end,
+            places=positions.where(positions < end[:, None], -1),
+            tokens=tuple(
+                token_texts(caption, own[: stop - 1], row[1:stop], self._tokenizer.decode)
+                for caption, own, row, stop in zip(captions, spans, whole, stops, strict=True)
+            ),
+            words=tuple(words_of(*given) for given in zip(captions, spans, (stop - 1 for stop in stops), strict=True)),
+            truncated=torch.tensor([len(own) > stop - 1 for own, stop in zip(spans, stops, strict=True)]),
         )
 
+    def _padded(self, whole: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Token ids cut to the context with their EOS, padded at the end, and their attention mask."""
+        context = self.spec.max_tokens + 2
+        rows = [torch.tensor(row if len(row) <= context else [*row[: context - 1], row[-1]]) for row in whole]
+        padding = self._eos if self._tokenizer.pad_token_id is None else self._tokenizer.pad_token_id
+        ids = pad_sequence(rows, batch_first=True, padding_value=padding)
+        return ids, pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+
+    def _pooled(self, ids: Tensor, captions: list[str]) -> Tensor:
+        """The position of the token that the text tower pools, which must be EOS."""
+        end = pooled_position(ids, self._model.config.text_config.eos_token_id)
+        wrong = (ids.gather(1, end[:, None])[:, 0] != self._eos).nonzero()
+        if len(wrong):
+            raise ModelError(
+                f"model {self.spec.name}: the token that its text tower pools is no EOS token (id {self._eos}) for the "
+                f"caption {captions[int(wrong[0])][:60]!r}; use the tokenizer that the model was trained with"
+            )
+        return end
+
     def capture(
-        self, images: list[Pixels], words: Words, pairs: list[tuple[int, int]], request: CaptureRequest
+        self, images: list[Pixels], captions: Captions, pairs: list[tuple[int, int]], request: CaptureRequest
     ) -> Capture:
         """See adapter.Adapter."""
         rows, columns = torch.tensor(pairs, device=self._model.device).T
-        encoded = self._encode(images, words, request)
+        encoded = self._encode(images, captions, request)
         image_embeds, text_embeds = encoded.image_embeds[rows], encoded.text_embeds[columns]
         score, to_image, to_text = cosine(image_embeds, text_embeds)
         if request.one_head:  # each modified tower is explained against the other as the model runs it
             true_image = self.embed_images(torch.stack([image.values for image in images]))
-            true_text = self.embed_texts(words)
+            true_text = self.embed_texts(captions)
             score, to_image, _ = cosine(image_embeds, true_text[columns])
             _, _, to_text = cosine(true_image[rows], text_embeds)
         scale = _GRADIENT_SCALE.get(self._model.dtype, 1.0)
@@ -176,8 +134,8 @@ class HfClip:
             score=score,
             grid=self.spec.grid,
             image=self._image_tower(encoded.vision, [w.float() / scale for w in w_image], rows, request),
-            text=self._text_tower(encoded.text, [w.float() / scale for w in w_text], columns, (words, request)),
-            hidden=tuple(x[rows, 1:].float() for x in encoded.vision.outputs) if request.hidden else (),
+            text=self._text_tower(encoded.text, [w.float() / scale for w in w_text], columns, (captions, request)),
+            hidden=tuple(x[rows][:, _PATCHES].float() for x in encoded.vision.outputs) if request.hidden else (),
             alignment=self._alignment(encoded, rows, columns) if request.alignment else None,
         )
 
@@ -188,9 +146,9 @@ class HfClip:
             return normalize(self._model.get_image_features(pixel_values=values).pooler_output.float(), dim=-1)
 
     @torch.no_grad()
-    def embed_texts(self, words: Words) -> Tensor:
+    def embed_texts(self, captions: Captions) -> Tensor:
         """See adapter.Adapter."""
-        ids, mask = words.ids.to(self._model.device), words.mask.to(self._model.device)
+        ids, mask = captions.ids.to(self._model.device), captions.mask.to(self._model.device)
         embeds = self._model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
         return normalize(embeds.float(), dim=-1)
 
@@ -204,16 +162,16 @@ class HfClip:
                 for module in block.modules():
                     if isinstance(module, (nn.Linear, nn.LayerNorm)):
                         module.reset_parameters()
-        return HfClip(self.spec.name, self.spec.sha256, model, self._tokenizer, self._processor)
+        return HfClip(self.spec.name, self.spec.files, model, self._tokenizer, self._processor)
 
-    def _forward(self, pixels: Tensor, words: Words) -> tuple[Tensor, Tensor]:
+    def _forward(self, pixels: Tensor, captions: Captions) -> tuple[Tensor, Tensor]:
         model, device = self._model, self._model.device
         image_embeds = model.get_image_features(pixel_values=pixels.to(device, model.dtype)).pooler_output
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot be differentiated in a batch
-            ids, mask = words.ids.to(device), words.mask.to(device)
+            ids, mask = captions.ids.to(device), captions.mask.to(device)
             return image_embeds, model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
 
-    def _encode(self, images: list[Pixels], words: Words, request: CaptureRequest) -> _Encoded:
+    def _encode(self, images: list[Pixels], captions: Captions, request: CaptureRequest) -> _Encoded:
         """One forward of each tower with the explained layers recorded."""
         model = self._model
         vision = [model.vision_model.encoder.layers[n - 1] for n in request.layers]
@@ -223,37 +181,36 @@ class HfClip:
                 stack.enter_context(one_head([*vision, *text]))
             seen = stack.enter_context(record(vision, outputs=request.hidden or request.alignment))
             read = stack.enter_context(record(text))
-            image_embeds, text_embeds = self._forward(torch.stack([image.values for image in images]), words)
+            image_embeds, text_embeds = self._forward(torch.stack([image.values for image in images]), captions)
         return _Encoded(seen, read, image_embeds, text_embeds)
 
     def _image_tower(self, recording: Recording, w: list[Tensor], rows: Tensor, request: CaptureRequest) -> Tower:
         """CLS explained over the patches."""
         blocks = self._model.vision_model.encoder.layers
         shape = (len(rows), recording.o[0].shape[1])
-        visible = torch.ones(shape, dtype=torch.bool, device=rows.device)
-        keys = visible.clone()
-        keys[:, 0] = False
+        tokens = torch.arange(shape[1], device=rows.device)
         return Tower(
             numbers=request.layers,
             query=torch.zeros_like(rows),
-            keys=keys,
-            visible=visible,
+            places=tokens[_PATCHES].expand(len(rows), -1),
+            visible=torch.ones(shape, dtype=torch.bool, device=rows.device),
             **_activations(recording, w, rows, [blocks[n - 1].self_attn for n in request.layers]),
             heads=1 if request.one_head else self._model.config.vision_config.num_attention_heads,
         )
 
     def _text_tower(
-        self, recording: Recording, w: list[Tensor], columns: Tensor, given: tuple[Words, CaptureRequest]
+        self, recording: Recording, w: list[Tensor], columns: Tensor, given: tuple[Captions, CaptureRequest]
     ) -> Tower:
         """EOS explained over the tokens between BOS and EOS; the causal mask is kept."""
-        words, request = given
+        captions, request = given
         blocks = self._model.text_model.encoder.layers
-        end = words.end.to(columns.device)[columns]
-        position = torch.arange(words.ids.shape[1], device=columns.device)
+        assert captions.query is not None  # noqa: S101 - CLIP pools EOS
+        end = captions.query.to(columns.device)[columns]
+        position = torch.arange(recording.o[0].shape[1], device=columns.device)
         return Tower(
             numbers=request.text_layers,
             query=end,
-            keys=(position > 0) & (position < end[:, None]),
+            places=captions.places.to(columns.device)[columns],
             visible=position <= end[:, None],
             **_activations(recording, w, columns, [blocks[n - 1].self_attn for n in request.text_layers]),
             heads=1 if request.one_head else self._model.config.text_config.num_attention_heads,
@@ -267,64 +224,16 @@ class HfClip:
         text = normalize(encoded.text_embeds[columns].float(), dim=-1)
         layers = []
         for output in encoded.vision.outputs:
-            projected = model.visual_projection(model.vision_model.post_layernorm(output[rows, 1:]))
+            projected = model.visual_projection(model.vision_model.post_layernorm(output[rows][:, _PATCHES]))
             layers.append(torch.einsum("pid,pd->pi", normalize(projected.float(), dim=-1), text))
         return torch.stack(layers, 1)
 
 
 def pooled_position(ids: Tensor, config_eos: int) -> Tensor:
     """The token position that HuggingFace CLIP pools: first EOS, or the highest id under the legacy EOS id."""
-    if config_eos == _LEGACY_EOS:
+    if config_eos == LEGACY_EOS:
         return ids.argmax(-1)
     return (ids == config_eos).int().argmax(-1)
-
-
-def cosine(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Cosine of P pairs of embeddings (P, D), and its gradients at both, in float32."""
-    image, text = (embeds.detach().float().requires_grad_() for embeds in (image, text))
-    score = cosine_similarity(image, text)
-    to_image, to_text = torch.autograd.grad(score.sum(), (image, text))
-    return score.detach(), to_image, to_text
-
-
-def pull_back(embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Tensor) -> list[Tensor]:
-    """ds/do of P pairs, one backward for each further pair of the same row.
-
-    Args:
-        embeds: (rows, D), in the graph.
-        outputs: what to differentiate at, each (rows, tokens, width).
-        index: (P,) the row of each pair.
-        gradient: (P, D) ds/d embeds[index].
-
-    Returns:
-        For each output, (P, tokens, width).
-    """
-    turn = _occurrence(index)
-    turns = int(turn.max()) + 1
-    found = [output.new_zeros(len(index), *output.shape[1:]) for output in outputs]
-    for number in range(turns):
-        members = (turn == number).nonzero()[:, 0]
-        seed = torch.zeros_like(embeds).index_copy(0, index[members], gradient[members].to(embeds.dtype))
-        for store, grad in zip(
-            found, torch.autograd.grad(embeds, outputs, seed, retain_graph=number + 1 < turns), strict=True
-        ):
-            store[members] = grad[index[members]]
-    return found
-
-
-def pull_back_batched(embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Tensor) -> list[Tensor]:
-    """The same as `pull_back` in one vectorised backward, for many pairs that share a row (a caption on all images)."""
-    turn = _occurrence(index)
-    seeds = embeds.new_zeros(int(turn.max()) + 1, *embeds.shape)
-    seeds[turn, index] = gradient.to(embeds.dtype)
-    grads = torch.autograd.grad(embeds, outputs, seeds, is_grads_batched=True)
-    return [grad[turn, index] for grad in grads]
-
-
-def _occurrence(index: Tensor) -> Tensor:
-    """How many times each entry's value has occurred before it."""
-    same = index[:, None] == index
-    return same.tril(-1).sum(1)
 
 
 def _activations(recording: Recording, w: list[Tensor], index: Tensor, attentions: list[Any]) -> dict[str, Any]:
@@ -340,22 +249,3 @@ def _activations(recording: Recording, w: list[Tensor], index: Tensor, attention
 
 def _float(bias: Tensor | None) -> Tensor | None:
     return None if bias is None else bias.float()
-
-
-def _source(name: str) -> str:
-    if name == BUILTIN:
-        return str(BUILTIN_FOLDER)
-    if Path(name).exists() and not (Path(name) / "config.json").is_file():
-        raise ModelError(f"model {name}: no config.json there; give the folder of a HuggingFace CLIP, or {BUILTIN}")
-    return name
-
-
-def _describe(processor: Any) -> dict[str, Any]:
-    """Class and settings of the image processor, as plain values."""
-    settings = json.loads(processor.to_json_string())
-    kept = ("size", "crop_size", "do_resize", "do_center_crop", "resample", "image_mean", "image_std", "rescale_factor")
-    return {"class": type(processor).__name__} | {name: settings.get(name) for name in kept}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

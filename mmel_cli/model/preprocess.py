@@ -4,6 +4,7 @@
 keeping the aspect, `letterbox` keeps the whole image and pads it with the processor's mean colour.
 """
 
+import json
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,19 @@ from mmel_cli.model.adapter import Pixels
 from mmel_cli.types import Box
 
 GEOMETRIES = ("native", "squash", "letterbox")
+_SETTINGS = (
+    "size",
+    "crop_size",
+    "do_resize",
+    "do_center_crop",
+    "resample",
+    "image_mean",
+    "image_std",
+    "rescale_factor",
+    "do_rescale",
+    "do_normalize",
+    "do_convert_rgb",
+)
 
 
 def preprocess(image: Image.Image, processor: Any, size: tuple[int, int], geometry: str) -> Pixels:
@@ -41,6 +55,12 @@ def preprocess(image: Image.Image, processor: Any, size: tuple[int, int], geomet
     if values.shape[1:] != size:
         raise ModelError(f"the image processor gives {values.shape[1:]} pixels, the model needs {size}")
     return Pixels(torch.from_numpy(np.ascontiguousarray(values)), box)
+
+
+def describe(processor: Any) -> dict[str, Any]:
+    """Class and settings of an image processor, as plain values: everything that decides pixels."""
+    settings = json.loads(processor.to_json_string())
+    return {"class": type(processor).__name__} | {name: settings.get(name) for name in _SETTINGS}
 
 
 def native_box(image_size: tuple[int, int], processor: Any) -> Box:

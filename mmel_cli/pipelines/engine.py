@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from mmel_cli.attribution import Method, Target, resolve_layers
-from mmel_cli.attribution.base import GradientParams, LayerParams
+from mmel_cli.attribution.base import OF_MODEL, GradientParams, LayerParams
 from mmel_cli.attribution.views import FINER, View, averaged, look, overlay, views_of
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.paths import record_seed
 from mmel_cli.data.truth import read_truth
-from mmel_cli.errors import MmelError, RecordError
+from mmel_cli.errors import MmelError, ModelError, RecordError
 from mmel_cli.fields import Field, Sizes, check
 from mmel_cli.geometry import to_grid
-from mmel_cli.model import Adapter, CaptureRequest, CoverProbe, Pixels, Words
+from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, Pixels
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.tensors import Attribution, Capture, Probe
@@ -42,7 +42,13 @@ class Engine:
 
     @classmethod
     def build(cls, model: Adapter, method: Method, params: LayerParams, limits: ImageLimits = _LIMITS) -> "Engine":
-        """Resolve the layers, prepare the method and check what it declares (may raise UsageError or MmelError)."""
+        """Resolve the layers, prepare the method and check what it declares.
+
+        Raises:
+            UsageError, MmelError: for layers that there are not, weights that do not fit, a false declaration.
+            ModelError: if the method needs what the model has not.
+        """
+        _check_needs(model, method, params)
         layers = resolve_layers(params.layers, model.spec.layers)
         request = CaptureRequest(
             layers=layers,
@@ -51,7 +57,7 @@ class Engine:
             alignment="alignment" in method.needs,
             one_head=method.one_head(params),
         )
-        target = Target(model.spec.name, model.spec.sha256, layers, model.spec.logit_scale)
+        target = Target(model.spec.name, model.spec.sha256, layers, model.spec.scoring)
         try:
             declared = check(method.fields(params, target))
         except ValueError as error:
@@ -101,15 +107,15 @@ class Engine:
 
     def _explain(self, batch: Batch, truth: dict[str, np.ndarray]) -> tuple[list[Explanation], list[Failure]]:
         keys = {key: i for i, key in enumerate(dict.fromkeys(s.ref.key for s in batch.samples))}
-        captions = {text: i for i, text in enumerate(dict.fromkeys(s.caption for s in batch.samples))}
-        words = self.model.tokenize(list(captions))
-        pairs = [(keys[sample.ref.key], captions[sample.caption]) for sample in batch.samples]
+        texts = {text: i for i, text in enumerate(dict.fromkeys(s.caption for s in batch.samples))}
+        captions = self.model.tokenize(list(texts))
+        pairs = [(keys[sample.ref.key], texts[sample.caption]) for sample in batch.samples]
         pixels = [batch.images[key].pixels for key in keys]
-        hints = self._hints(batch, truth) | {"probe": self._probe(pixels, words, pairs)}
+        hints = self._hints(batch, truth) | {"probe": self._probe(pixels, captions, pairs)}
         score, seen_by = None, []
         for view in self.views:
             seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
-            capture = replace(self.model.capture(seen, words, pairs, self.request), **hints)
+            capture = replace(self.model.capture(seen, captions, pairs, self.request), **hints)
             score = capture.score if score is None else score  # of the image as it is
             attribution = self.method.explain(capture, self.params, self.state)
             self._check(attribution, capture)
@@ -128,8 +134,8 @@ class Engine:
                 image_size=decoded.size,
                 box=decoded.pixels.box,
                 score=float(scores[number]),
-                logit=float(scores[number]) * self.model.spec.logit_scale,
-                **self._caption_side(words, column, {name: values[number] for name, values in arrays.items()}),
+                logit=self.model.spec.scoring.logit(float(scores[number])),
+                **self._caption_side(captions, column, {name: values[number] for name, values in arrays.items()}),
             )
             if _finite(explanation):
                 explanations.append(explanation)
@@ -152,24 +158,25 @@ class Engine:
                 says, gives = declared.get(name, "nothing"), given.get(name, "nothing")
                 raise MmelError(f"method {self.method.name}: declares {says} as field {name}, and gives {gives}")
 
-    def _caption_side(self, words: Words, column: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _caption_side(self, captions: Captions, column: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         """The fields of an Explanation that depend on its caption; ragged arrays are cut to its tokens."""
-        tokens = words.tokens[column]
-        sizes = Sizes(len(self.request.layers), self.grid, len(tokens), 0)
+        tokens, words = captions.tokens[column], captions.words[column]
+        sizes = Sizes(len(self.request.layers), self.grid, len(tokens), len(words))
         for field in self.fields:
-            if field.ragged:  # tokens are counted from BOS here
-                part = tuple(slice(int(d == "tokens"), None if d != "tokens" else 1 + len(tokens)) for d in field.dims)
+            if field.ragged:  # padded to the caption with the most tokens
+                part = tuple(slice(len(tokens)) if d == "tokens" else slice(None) for d in field.dims)
                 arrays[field.name] = arrays[field.name][part]
             arrays[field.name] = arrays[field.name].reshape(field.shape(sizes))
-        return {"fields": arrays, "tokens": tokens, "truncated": bool(words.truncated[column])}
+        truncated = bool(captions.truncated[column])
+        return {"fields": arrays, "tokens": tokens, "words": words, "truncated": truncated}
 
-    def _probe(self, pixels: list[Pixels], words: Words, pairs: list[tuple[int, int]]) -> Probe | None:
+    def _probe(self, pixels: list[Pixels], captions: Captions, pairs: list[tuple[int, int]]) -> Probe | None:
         """For methods that look at altered inputs."""
         if "probe" not in self.method.needs:
             return None
         device = self.model.spec.device
         rows, columns = torch.tensor(pairs, device=device).T
-        return CoverProbe(self.model, _stacked(pixels).to(device), words, rows, columns)
+        return CoverProbe(self.model, _stacked(pixels).to(device), captions, rows, columns)
 
     def _hints(self, batch: Batch, truth: dict[str, np.ndarray]) -> dict[str, Any]:
         """The parts of a Capture that come from the pairs and not from the model."""
@@ -180,6 +187,18 @@ class Engine:
             grids = np.stack([truth[sample.id] for sample in batch.samples])
             hints["truth"] = torch.from_numpy(grids).to(self.model.spec.device)
         return hints
+
+
+def _check_needs(model: Adapter, method: Method, params: LayerParams) -> None:
+    """Refuse a method that needs what the model does not give."""
+    asked = {name for name in method.needs if name in OF_MODEL} | ({"one_head"} if method.one_head(params) else set())
+    lacking = sorted(asked - model.spec.gives)
+    if lacking:
+        what = " and ".join(OF_MODEL[name] for name in lacking)
+        raise ModelError(
+            f"method {method.name} needs {what}, which the {model.spec.family} model {model.spec.name} does not give; "
+            "choose another --method"
+        )
 
 
 def _truth(batch: Batch, grid: tuple[int, int], limits: ImageLimits) -> tuple[dict[str, np.ndarray], list[Failure]]:

@@ -216,7 +216,7 @@ class Measurer:
             pixels = pixels.to(model.spec.device)
             embeds = in_parts(partial(_embed_rows, model, pixels), len(pixels), self._batch, pixels.device)
             mine = slice(number, number + 1)
-            one = CaptionSet(choice.own[mine], choice.others, choice.excluded[mine], choice.scale)
+            one = CaptionSet(choice.own[mine], choice.others, choice.excluded[mine], choice.scoring)
             table[s.record.id].values |= protocols.eclip_areas(one.place(embeds[None])[0].view(2, -1))
 
     def _aid(self, subjects: list[Subject], table: "dict[str, _Row]") -> None:
@@ -299,8 +299,8 @@ class Measurer:
             [text == s.record.caption or s.record.image in of for text, of in zip(*self._rival_rows, strict=True)]
             for s in subjects
         ]
-        scale = _given(self.model).spec.logit_scale
-        return CaptionSet(own, self.rivals.embeds, torch.tensor(excluded, device=own.device), scale)
+        scoring = _given(self.model).spec.scoring
+        return CaptionSet(own, self.rivals.embeds, torch.tensor(excluded, device=own.device), scoring)
 
     @property
     def _rival_rows(self) -> tuple[tuple[str, ...], tuple[frozenset[str], ...]]:

@@ -23,8 +23,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 def caption_strip(explanation: Explanation, width: int, colormap: str) -> Image.Image:
     """Orange behind a token: evidence for the match; blue: against it."""
-    pieces = words(explanation.tokens, explanation.token_map)
-    rows = _wrap(pieces, width - 2 * _PAD)
+    rows = _wrap(pieces(explanation), width - 2 * _PAD)
     strip = Image.new("RGB", (width, 2 * _PAD + _LINE * len(rows) + 30), "white")
     draw = ImageDraw.Draw(strip)
     for number, row in enumerate(rows):
@@ -37,12 +36,45 @@ def caption_strip(explanation: Explanation, width: int, colormap: str) -> Image.
     return strip
 
 
+def pieces(explanation: Explanation) -> list[tuple[str, float]]:
+    """(text, -1..1) of each token, in relation to the strongest; one that whitespace follows ends in a space.
+
+    Tokens that share a character (a part of its bytes each) are one piece with the sum of their evidence.
+    """
+    if not explanation.words:  # an archive of version 1 holds tokens as the tokenizer writes them
+        return words(explanation.tokens, explanation.token_map)
+    caption, at = explanation.caption, 0
+    texts: list[str] = []
+    values: list[float] = []
+    for token, value in zip(explanation.tokens, _finite(explanation.token_map), strict=True):
+        place = caption.find(token, at)
+        between = caption[at:place]
+        if place >= 0 and not any(letter.isalnum() for letter in between):
+            at = place + len(token)
+            texts[-1:] = [text + " " * any(letter.isspace() for letter in between) for text in texts[-1:]]
+        elif texts and texts[-1] == token:
+            values[-1] += value
+            continue
+        texts.append(token)
+        values.append(value)
+    top = max(map(abs, values), default=0.0) or 1.0
+    return [(_printable(text), value / top) for text, value in zip(texts, values, strict=True)]
+
+
 def words(tokens: tuple[str, ...], values: np.ndarray) -> list[tuple[str, float]]:
-    """(text, -1..1) of each token, in relation to the strongest; a token that ends a word ends in a space."""
-    finite = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(np.abs(finite).max(initial=0)) or 1.0
+    """The same of byte-level tokens, where those that end a word end in "</w>"."""
+    finite = _finite(values)
+    top = max(map(abs, finite), default=0.0) or 1.0
     texts = [token.removesuffix("</w>") + (" " if token.endswith("</w>") else "") for token in tokens]
-    return [(_decode(text), float(value) / top) for text, value in zip(texts, finite, strict=True)]
+    return [(_decode(text), value / top) for text, value in zip(texts, finite, strict=True)]
+
+
+def _finite(values: np.ndarray) -> list[float]:
+    return [float(value) for value in np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=0.0, neginf=0.0)]
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @lru_cache(maxsize=1)
@@ -57,7 +89,7 @@ def _decode(text: str) -> str:
     """A token's bytes as text; half a character and control characters become a replacement mark."""
     table = _bytes()
     raw = bytes(table.get(letter, 63) if letter != " " else 32 for letter in text)
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in raw.decode("utf-8", "replace"))
+    return _printable(raw.decode("utf-8", "replace"))
 
 
 def _wrap(pieces: list[tuple[str, float]], width: float) -> list[list[tuple[str, float]]]:

@@ -26,14 +26,17 @@ def test_gae_equals_the_published_propagation(tiny, loaded):
     request = CaptureRequest((1, 2, 3, 4), (1, 2, 3))
     capture = model.capture(pixels, words, [(0, 1), (1, 0)], request)
     method = METHODS["gae"]
-    state = method.prepare(method.params(), Target("m", "s", (1, 2, 3, 4), model.spec.logit_scale))
+    state = method.prepare(method.params(), Target("m", "s", (1, 2, 3, 4), model.spec.scoring))
     found = method.explain(capture, method.params(), state)
     raw = CLIPModel.from_pretrained(tiny, attn_implementation="eager").double()
-    end = int(words.end[1])
+    end = int(words.query[1])
     image, seen = encode_image(raw, pixels[0].values)
     text, read = encode_text(raw, words.ids[1, : end + 1], end)
     logit = raw.logit_scale.exp() * torch.cosine_similarity(image, text, dim=0)
-    for layers, query, mine in ((seen, 0, found.map[0].flatten()), (read, end, found.fields["tokens/map"][0, 1:end])):
+    for layers, query, mine in (
+        (seen, 0, found.map[0].flatten()),
+        (read, end, found.fields["tokens/map"][0, : end - 1]),
+    ):
         total = torch.eye(len(layers[0]["a"][0]), dtype=torch.float64)
         for layer in layers:
             attention = torch.stack([a.detach() for a in layer["a"]])
@@ -85,7 +88,7 @@ def test_tokens_of_rise_follow_the_score(loaded):
     every = torch.cartesian_prod(*[torch.tensor([False, True])] * count)
     scores = probe.covered_tokens(0, every)
     wanted = torch.stack([scores[every[:, token]].mean() for token in range(count)])  # the limit of many masks
-    torch.testing.assert_close(found.fields["tokens/map"][0, 1 : 1 + count], wanted, rtol=0, atol=0.03)
+    torch.testing.assert_close(found.fields["tokens/map"][0, :count], wanted, rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("method", ["gae", "rise"])

@@ -90,6 +90,9 @@ REFUSED = {
     "stored dtype": (["--set", "archive.dtype=float16"], ['archive.dtype was "float32", is now "float16"']),
     "caption column": (["--caption-column", "text"], ['input.caption_column was null, is now "text"']),
     "weights of the model": (other_weights, ["weights (SHA-256) was ", "is now "]),
+    "config.json": (config_json, ["config (SHA-256) was "]),
+    "tokenizer": (tokenizer_json, ["tokenizer (SHA-256) was "]),
+    "processor": (processor_json, ["processor (SHA-256) was "]),
     "a caption of the input": (another_caption, ["record 00.png#0", "another caption"]),
 }
 GOES_ON = {

@@ -27,10 +27,8 @@ class Params(GradientParams):
 
 def explain(capture, params, _state):
     heads = torch.stack([ops.attention(capture.image, n) for n in range(len(capture.image.numbers))], 1)
-    maps = (
-        ops.patches([row.flatten(0, 1) for row in heads.unbind(1)], capture.grid).unflatten(0, (-1, 4)).transpose(1, 2)
-    )
-    read = ops.attention(capture.text, len(capture.text.numbers) - 1).mean(1).masked_fill(~capture.text.keys, 0)
+    maps = capture.image.gather(heads).unflatten(-1, capture.grid)
+    read = capture.text.gather(ops.attention(capture.text, len(capture.text.numbers) - 1).mean(1))
     values = {HEADS.name: maps, STRONGEST.name: read == read.amax(1, keepdim=True)}
     values[PATCHES.name] = maps.mean(2).flatten(2).argmax(-1).int()
     return Attribution(values | {MAP.name: fused(values, params, None)})

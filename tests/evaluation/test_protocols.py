@@ -18,8 +18,9 @@ from mmel_cli.evaluation.faithfulness import (
     token_curves,
 )
 from mmel_cli.evaluation.protocols import AidOptions, aid, eclip_images
-from mmel_cli.model import Words, load_model
-from mmel_cli.types import Explanation
+from mmel_cli.model import Captions, load_model
+from mmel_cli.scoring import Scoring
+from mmel_cli.types import Explanation, Word
 
 SIDE, PATCHES, TOKENS = 8, 4, 3
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.1)
@@ -34,23 +35,25 @@ class Toy:
     def __init__(self, pixels: torch.Tensor, words: torch.Tensor) -> None:
         self.pixels, self.words = pixels, words
         processor = {"image_mean": list(MEAN), "image_std": list(STD)}
-        self.spec = SimpleNamespace(grid=(PATCHES, PATCHES), logit_scale=10.0, processor=processor)
+        self.spec = SimpleNamespace(grid=(PATCHES, PATCHES), scoring=Scoring(10.0), processor=processor)
 
     def embed_images(self, values: torch.Tensor) -> torch.Tensor:
         found = (values[:, 0] * self.pixels).sum((1, 2))
         return torch.stack([found, torch.ones(len(values))], 1)
 
-    def embed_texts(self, words: Words) -> torch.Tensor:
-        found = (words.mask[:, 1 : 1 + TOKENS] * self.words).sum(1)
+    def embed_texts(self, captions: Captions) -> torch.Tensor:
+        found = (captions.mask[:, 1 : 1 + TOKENS] * self.words).sum(1)
         return torch.stack([torch.ones(len(found)), found], 1)
 
 
-def caption() -> Words:
-    return Words(
+def caption() -> Captions:
+    return Captions(
         ids=torch.zeros(1, TOKENS + 2, dtype=torch.long),
         mask=torch.ones(1, TOKENS + 2, dtype=torch.long),
-        end=torch.tensor([TOKENS + 1]),
+        query=torch.tensor([TOKENS + 1]),
+        places=torch.arange(1, TOKENS + 1)[None],
         tokens=(("a", "b", "c"),),
+        words=((Word("a", 0, 1), Word("b", 2, 3), Word("c", 4, 5)),),
         truncated=torch.tensor([False]),
     )
 
@@ -124,7 +127,7 @@ def test_a_caption_set_by_hand():
     own = torch.tensor([[0.3, 0.0]] * 3)
     others = torch.tensor([[0.5, 0.0], [0.1, 0.0], [0.2, 0.0]])
     excluded = torch.tensor([[False] * 3, [True, False, False], [True] * 3])
-    chosen = CaptionSet(own, others, excluded, 10.0)
+    chosen = CaptionSet(own, others, excluded, Scoring(10.0))
     image = torch.tensor([[[1.0, 0.0]]] * 3)
     assert chosen.place(image)[:2, 0].tolist() == [1, 0]
     p = chosen.probability(image)[:, 0]

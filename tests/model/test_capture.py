@@ -41,10 +41,10 @@ def test_capture_equals_a_literal_forward_with_autograd(model, raw):
     pixels, words, found = capture(model, [(0, 1), (2, 0)])
     for p, (i, c) in enumerate([(0, 1), (2, 0)]):
         image, seen = encode_image(raw, pixels[i].values)
-        text, read = encode_text(raw, words.ids[c, : words.end[c] + 1], int(words.end[c]))
+        text, read = encode_text(raw, words.ids[c, : words.query[c] + 1], int(words.query[c]))
         score = torch.cosine_similarity(image, text, dim=0)
         assert found.score[p].item() == pytest.approx(score.item(), abs=1e-6)
-        for tower, layers, length in ((found.image, seen, 17), (found.text, read, int(words.end[c]) + 1)):
+        for tower, layers, length in ((found.image, seen, 17), (found.text, read, int(words.query[c]) + 1)):
             wanted = [layer[name] for layer in layers for name in ("o",)]
             gradients = torch.autograd.grad(score, wanted, retain_graph=True)
             for number, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
@@ -61,9 +61,9 @@ def test_wv_is_the_gradient_at_attention_and_flow_sums_to_wo(model, raw):
     """METHOD 2's identities, for both towers."""
     pixels, words, found = capture(model, [(1, 1)])
     image, seen = encode_image(raw, pixels[1].values)
-    text, read = encode_text(raw, words.ids[1, : words.end[1] + 1], int(words.end[1]))
+    text, read = encode_text(raw, words.ids[1, : words.query[1] + 1], int(words.query[1]))
     score = torch.cosine_similarity(image, text, dim=0)
-    for tower, layers, query in ((found.image, seen, 0), (found.text, read, int(words.end[1]))):
+    for tower, layers, query in ((found.image, seen, 0), (found.text, read, int(words.query[1]))):
         for number, layer in enumerate(layers):
             gradient = torch.stack(torch.autograd.grad(score, layer["a"], retain_graph=True))[:, query]
             length = gradient.shape[-1]
@@ -74,7 +74,9 @@ def test_wv_is_the_gradient_at_attention_and_flow_sums_to_wo(model, raw):
                 ops.attention(tower, number)[0, :, :length].double(), exact, rtol=1e-4, atol=1e-6
             )
             total = (ops.query_row(tower.w[number], tower) * ops.query_row(tower.o[number], tower)).sum(-1)
-            torch.testing.assert_close(ops.flow(tower, number).sum(-1), total, rtol=1e-4, atol=1e-7)
+            every = (ops.attention(tower, number) * ops.attention_gradient(tower, number)).sum(1)
+            torch.testing.assert_close(every.sum(-1), total, rtol=1e-4, atol=1e-7)
+            assert torch.equal(ops.flow(tower, number), tower.gather(every))
 
 
 @pytest.mark.parametrize(
@@ -154,8 +156,8 @@ def test_half_precision_maps_agree_with_float32(tiny, dtype):
 def test_legacy_eos_id_pools_the_highest_id(tmp_path):
     model = load_model(str(make_tiny(tmp_path / "m", legacy_eos=True)), "cpu", "float32")
     words = model.tokenize(["a red dog", "cat"])
-    assert words.end.tolist() == [4, 2]
-    assert words.tokens[0] == ("a</w>", "red</w>", "dog</w>")
+    assert words.query.tolist() == [4, 2]
+    assert words.tokens[0] == ("a", "red", "dog")
 
 
 def test_a_tokenizer_without_eos_is_refused(tiny, monkeypatch):

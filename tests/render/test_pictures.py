@@ -10,7 +10,8 @@ from PIL import Image
 
 from mmel_cli.render import HeatmapOptions, fit, picture_name, render, thumbnail
 from mmel_cli.render.colours import normalise
-from mmel_cli.render.strip import words
+from mmel_cli.render.strip import pieces, words
+from mmel_cli.types import Word
 
 PLAIN = HeatmapOptions(caption=False, max_side=400)
 
@@ -160,3 +161,14 @@ def test_names_are_unique_whatever_the_case(ids):
 
 def test_names_can_be_read():
     assert str(picture_name("00001/dog.jpg#0")).startswith("00001/dog.jpg_0.")
+
+
+def test_readable_tokens_are_spelled_as_the_caption_with_the_strongest_at_one(explained):
+    said = (Word("Striped", 0, 7), Word("😀é", 8, 10), Word("dog", 12, 15))
+    record = dataclasses.replace(
+        explained(one_hot(1, 1), (0, 0, 4, 4), tokens=("Str", "iped", "😀", "😀", "é", "é", "dog")),
+        caption="Striped 😀é  dog",
+        words=said,
+    )
+    record.fields["tokens/map"] = np.float32([1, 2, 0.5, 0.5, 1, -1, -4])
+    assert pieces(record) == [("Str", 0.25), ("iped ", 0.5), ("😀", 0.25), ("é ", 0.0), ("dog", -1.0)]

@@ -1,0 +1,53 @@
+"""The score of image-caption pairs and its gradients, pulled back through each tower from its own embedding."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+
+def cosine(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosine of P pairs of embeddings (P, D), and its gradients at both, in float32."""
+    image, text = (embeds.detach().float().requires_grad_() for embeds in (image, text))
+    score = cosine_similarity(image, text)
+    to_image, to_text = torch.autograd.grad(score.sum(), (image, text))
+    return score.detach(), to_image, to_text
+
+
+def pull_back(embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Tensor) -> list[Tensor]:
+    """ds/do of P pairs, one backward for each further pair of the same row.
+
+    Args:
+        embeds: (rows, D), in the graph.
+        outputs: what to differentiate at, each (rows, tokens, width).
+        index: (P,) the row of each pair.
+        gradient: (P, D) ds/d embeds[index].
+
+    Returns:
+        For each output, (P, tokens, width).
+    """
+    turn = _occurrence(index)
+    turns = int(turn.max()) + 1
+    found = [output.new_zeros(len(index), *output.shape[1:]) for output in outputs]
+    for number in range(turns):
+        members = (turn == number).nonzero()[:, 0]
+        seed = torch.zeros_like(embeds).index_copy(0, index[members], gradient[members].to(embeds.dtype))
+        for store, grad in zip(
+            found, torch.autograd.grad(embeds, outputs, seed, retain_graph=number + 1 < turns), strict=True
+        ):
+            store[members] = grad[index[members]]
+    return found
+
+
+def pull_back_batched(embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Tensor) -> list[Tensor]:
+    """The same as `pull_back` in one vectorised backward, for many pairs that share a row (a caption on all images)."""
+    turn = _occurrence(index)
+    seeds = embeds.new_zeros(int(turn.max()) + 1, *embeds.shape)
+    seeds[turn, index] = gradient.to(embeds.dtype)
+    grads = torch.autograd.grad(embeds, outputs, seeds, is_grads_batched=True)
+    return [grad[turn, index] for grad in grads]
+
+
+def _occurrence(index: Tensor) -> Tensor:
+    """How many times each entry's value has occurred before it."""
+    same = index[:, None] == index
+    return same.tril(-1).sum(1)

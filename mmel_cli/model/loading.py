@@ -1,0 +1,194 @@
+"""What every family checks of the files that it loaded, and their SHA-256 in a canonical form.
+
+A hub id and a local folder of the same files have the same SHA-256: what was loaded is hashed, not how it was stored.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import PreTrainedConfig
+from transformers import logging as hf_logging
+from transformers.utils import cached_file
+
+from mmel_cli.errors import ModelError
+from mmel_cli.model.adapter import BUILTIN, BUILTIN_FOLDER
+
+_NOISE = ("_commit_hash", "_name_or_path", "transformers_version")  # of config.json: they decide nothing
+_SHOWN = 3  # tensors named in an error
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's files, before anything but its config.json is read."""
+
+    name: str  # as the user gave it
+    source: str  # hub id or folder
+    config: dict[str, Any]  # config.json
+
+    @property
+    def model_type(self) -> str:
+        """What config.json says it is."""
+        return str(self.config.get("model_type", ""))
+
+    def find(self, file: str) -> Path | None:
+        """Where a file of it lies here (or in the hub's cache), None if it has none of that name."""
+        path = cached_file(self.source, file, _raise_exceptions_for_missing_entries=False)
+        return None if path is None else Path(path)
+
+    def refuse(self, reason: str) -> ModelError:
+        """An error that names it."""
+        return ModelError(f"model {self.name}: {reason}")
+
+
+def open_checkpoint(name: str) -> Checkpoint:
+    """Find a model and read its config.json.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    source = str(BUILTIN_FOLDER) if name == BUILTIN else name
+    if Path(source).exists() and not (Path(source) / "config.json").is_file():
+        raise ModelError(f"model {name}: no config.json there; give the folder of a HuggingFace model, or {BUILTIN}")
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    config = attempt(name, lambda: PreTrainedConfig.get_config_dict(source)[0])
+    return Checkpoint(name, source, config)
+
+
+def attempt(name: str, load: Callable[[], _T]) -> _T:
+    """What `load` gives.
+
+    Raises:
+        ModelError: in one line, for whatever transformers and safetensors raise where files are missing or wrong.
+    """
+    try:
+        return load()
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        text = str(error).strip()
+        reason = text.splitlines()[0][:200] if text else type(error).__name__
+        raise ModelError(
+            f"model {name}: cannot be loaded ({reason}); give the path of a folder with config.json, "
+            f"model.safetensors, tokenizer and preprocessor files, or --model {BUILTIN}"
+        ) from error
+
+
+def check_weights(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
+    """Refuse weights that leave a tensor of the model random, have another shape, or belong to more than the model.
+
+    Args:
+        checkpoint: for its name.
+        report: the loading info of transformers.
+
+    Raises:
+        ModelError: naming the first tensors and how many there are.
+    """
+    kinds = (("missing", "missing_keys"), ("of another shape", "mismatched_keys"), ("unknown", "unexpected_keys"))
+    for what, kind in kinds:
+        keys = sorted(key if isinstance(key, str) else str(key[0]) for key in report[kind])
+        # 0, 1, 2 ... as transformers wrote them before 4.31; the model makes them itself
+        keys = [key for key in keys if not key.endswith("position_ids")]
+        if keys:
+            shown = ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
+            raise checkpoint.refuse(
+                f"{len(keys)} of its tensors {'is' if len(keys) == 1 else 'are'} {what} ({shown}); "
+                "give the whole checkpoint that belongs to its config.json"
+            )
+
+
+def check_tokenizer(checkpoint: Checkpoint, tokenizer: Any, vocab_size: int) -> None:
+    """Refuse a tokenizer that comes from no file, gives no offsets, or has ids that the model has not.
+
+    Raises:
+        ModelError: naming what is wrong with it.
+    """
+    kind = type(tokenizer).__name__
+    names: dict[str, str] = dict(tokenizer.vocab_files_names)
+    whole = names.pop("tokenizer_file", "tokenizer.json")
+    if checkpoint.find(whole) is None and not (names and all(checkpoint.find(name) for name in names.values())):
+        needed = f"{whole}{' or ' if names else ''}{' and '.join(names.values())}"
+        raise checkpoint.refuse(f"it has no tokenizer files ({needed}); put those that it was trained with beside it")
+    if not tokenizer.is_fast:
+        raise checkpoint.refuse(f"its tokenizer {kind} gives no character offsets; give one with a tokenizer.json")
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if not 0 <= largest < vocab_size:
+        raise checkpoint.refuse(
+            f"its tokenizer {kind} has ids up to {largest}, the text tower up to {vocab_size - 1}; "
+            "use the tokenizer that the model was trained with"
+        )
+
+
+def check_processor(checkpoint: Checkpoint, kinds: tuple[str, ...]) -> None:
+    """Refuse an image processor that is not there, or declares another class than one of `kinds`.
+
+    Raises:
+        ModelError: naming the file and the class.
+    """
+    file, settings = _processor_file(checkpoint)
+    names = ("image_processor_type", "feature_extractor_type", "processor_class")
+    declared = next((str(settings[name]) for name in names if settings.get(name)), None)
+    if declared not in kinds:
+        says = f"declares the image processor {declared}" if declared else "declares no image_processor_type"
+        raise checkpoint.refuse(f"its {file} {says}; {checkpoint.model_type} models need one of {', '.join(kinds)}")
+
+
+def check_input_size(checkpoint: Checkpoint, processor: Any, size: tuple[int, int]) -> None:
+    """Refuse an image processor whose output is not the model's input of `size` (height, width).
+
+    Raises:
+        ModelError: with both sizes.
+    """
+    kept = dict(processor.crop_size if processor.do_center_crop else processor.size)
+    given = (kept.get("height"), kept.get("width"))
+    if given != size:
+        raise checkpoint.refuse(
+            f"its image processor gives {given[0]}x{given[1]} pixels, the vision tower takes {size[0]}x{size[1]}; "
+            "use the preprocessor_config.json that belongs to it"
+        )
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every stored tensor, in the order of names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def config_sha256(config: dict[str, Any]) -> str:
+    """Of config.json without what decides nothing."""
+    return plain_sha256({key: value for key, value in config.items() if key not in _NOISE})
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """Of everything that decides a fast tokenizer's tokens; to be taken before its first use, which may change it."""
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad", "unk")}
+    # how much is cut and padded is the adapter's choice
+    return plain_sha256({"backend": backend | {"truncation": None, "padding": None}, "special": special})
+
+
+def plain_sha256(value: Any) -> str:
+    """Of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _processor_file(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
+    """The name and content of the file that says how images are prepared, in the order of transformers."""
+    whole = checkpoint.find("processor_config.json")
+    if whole is not None:
+        settings = json.loads(whole.read_text("utf-8")).get("image_processor")
+        if settings:
+            return whole.name, settings
+    path = checkpoint.find("preprocessor_config.json")
+    if path is None:
+        raise checkpoint.refuse("it has no preprocessor_config.json; put the one that it was trained with beside it")
+    return path.name, json.loads(path.read_text("utf-8"))
