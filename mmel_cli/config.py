@@ -5,7 +5,6 @@ them, refuses what it does not know, and says where the mistake is.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -26,6 +25,7 @@ from mmel_cli.evaluation.localisation import LocalisationOptions
 from mmel_cli.evaluation.protocols import AidOptions
 from mmel_cli.evaluation.sanity import SanityOptions
 from mmel_cli.model.preprocess import GEOMETRIES
+from mmel_cli.names import hint
 from mmel_cli.render import HeatmapOptions
 from mmel_cli.training.options import TrainOptions
 
@@ -117,9 +117,10 @@ class RunConfig(Section):
     def _method(cls, value: Any) -> Any:
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise ValueError(f"needs a name: one of {', '.join(METHODS)}")  # noqa: TRY004 - pydantic collects ValueError
-        params = _strict(find_method(value["name"]).params)
+        method = find_method(value["name"])
+        params = _strict(method.params)
         given = {name: _tuples(item) for name, item in value.items() if name != "name"}
-        return MethodConfig.model_construct(name=value["name"], params=TypeAdapter(params).validate_python(given))
+        return MethodConfig.model_construct(name=method.name, params=TypeAdapter(params).validate_python(given))
 
     @field_serializer("method")
     def _flat(self, value: MethodConfig) -> dict[str, Any]:
@@ -311,7 +312,7 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], yaml.Node | None]:
         where = f", line {line + 1}" if line is not None else ""
         raise UsageError(f"{file}{where}: is not YAML ({getattr(error, 'problem', None) or error})") from error
     if not isinstance(tree, dict):
-        raise UsageError(f"{file}: must hold keys and values at the top, as in configs/default.yaml")
+        raise UsageError(f"{file}: must hold keys and values at the top, as `mmel config default` prints them")
     return tree, node
 
 
@@ -342,8 +343,7 @@ def _explain(error: ValidationError, file: Path | None, node: yaml.Node | None, 
         where = f"{file}, line {line}: {key}" if line else key
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            near = difflib.get_close_matches(path[-1], _keys(path[:-1], known), 1)
-            message = "no such setting" + (f"; did you mean {near[0]}?" if near else "; see the files in configs/")
+            message = "no such setting" + (hint(path[-1], _keys(path[:-1], known)) or "; see `mmel config`")
         lines.append(f"{where}: {message}")
     return "; ".join(dict.fromkeys(lines))
 

@@ -14,16 +14,20 @@ class MmelError(Exception):
     """Ends the command with `exit_code`; the message is one line and says what to do."""
 
     exit_code = EXIT_FAILED
+    kind = "failed"  # in the JSON document of --json
 
 
 class UsageError(MmelError):
     """The command line or the configuration is wrong."""
 
     exit_code = EXIT_USAGE
+    kind = "usage"
 
 
 class ArchiveError(MmelError):
     """An archive is damaged, unsafe, or not what the command needs."""
+
+    kind = "archive"
 
 
 class DamagedError(ArchiveError):
@@ -32,6 +36,8 @@ class DamagedError(ArchiveError):
 
 class ModelError(MmelError):
     """A model cannot be loaded or cannot be explained."""
+
+    kind = "model"
 
 
 class RecordError(Exception):

@@ -1,7 +1,10 @@
 """README and ARCHITECTURE name what there is."""
 
 import re
+import shlex
 from pathlib import Path
+
+import typer
 
 from mmel_cli.attribution import METHODS
 from mmel_cli.cli.app import app
@@ -15,6 +18,16 @@ def test_readme_names_every_command_and_method():
         assert f"mmel {command.name}" in README
     for method in METHODS:
         assert f"`{method}`" in README
+
+
+def test_every_command_line_of_the_readme_parses():
+    commands = typer.main.get_command(app).commands
+    lines = [line.split("#")[0].split(">")[0] for line in README.splitlines() if line.startswith("mmel ")]
+    assert len(lines) > 20
+    for line in lines:
+        _, name, *arguments = shlex.split(line)
+        if arguments != ["--help"]:
+            commands[name].make_context(name, arguments)
 
 
 def test_every_relative_link_and_named_module_exists():

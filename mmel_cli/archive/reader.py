@@ -30,7 +30,13 @@ def load_archive(path: str | Path) -> "Archive":
 
 
 def archive_files(path: Path) -> list[Path]:
-    """The files of an archive, in order."""
+    """The files of an archive, in order.
+
+    Raises:
+        ArchiveError: if there is nothing there, or no archive.
+    """
+    if not path.exists():
+        raise ArchiveError(f"{path}: does not exist; give a run folder or an archive file")
     if path.is_file():
         return [path]
     folder = path / "archive" if (path / "archive").is_dir() else path

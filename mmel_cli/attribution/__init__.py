@@ -3,6 +3,7 @@
 from mmel_cli.attribution import flow, gae, grad_eclip, mask, mmel, random, rise
 from mmel_cli.attribution.base import Method, Target, resolve_layers
 from mmel_cli.errors import UsageError
+from mmel_cli.names import hint, match
 
 METHODS: dict[str, Method] = {
     "mmel": mmel.METHOD,
@@ -16,14 +17,15 @@ METHODS: dict[str, Method] = {
 
 
 def find_method(name: str) -> Method:
-    """Look a method up.
+    """Look a method up, whatever the case of its name.
 
     Raises:
         UsageError: listing the methods there are.
     """
-    if name not in METHODS:
-        raise UsageError(f"method.name: no method {name!r}; there are {', '.join(METHODS)}")
-    return METHODS[name]
+    known = match(name, METHODS)
+    if known is None:
+        raise UsageError(f"method.name: no method {name!r}{hint(name, METHODS)}; there are {', '.join(METHODS)}")
+    return METHODS[known]
 
 
 __all__ = ["METHODS", "Method", "Target", "find_method", "resolve_layers"]

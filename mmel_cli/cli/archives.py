@@ -8,6 +8,7 @@ import typer
 
 from mmel_cli.cli import console, options
 from mmel_cli.errors import EXIT_FAILED
+from mmel_cli.names import count
 
 
 def verify(
@@ -23,8 +24,8 @@ def verify(
     else:
         for problem in report.problems:
             console.result(problem)
-        verdict = f"{len(report.problems)} problems" if report.problems else "no problems"
-        console.result(f"{report.records} records in {report.files} files: {verdict}")
+        verdict = count(len(report.problems), "problem") if report.problems else "no problems"
+        console.result(f"{count(report.records, 'record')} in {count(report.files, 'file')}: {verdict}")
     if report.problems:
         raise typer.Exit(EXIT_FAILED)
 
@@ -32,9 +33,13 @@ def verify(
 def merge(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     out: Annotated[Path, typer.Option("--out", help="The file to write, for example archive.h5.")],
+    json: options.Json = False,
 ) -> None:
     """Copy all shards of a run into one HDF5 file."""
     from mmel_cli.archive import merge as write  # noqa: PLC0415
 
-    count = write(run, out)
-    console.result(f"{count} records in {out}")
+    records = write(run, out)
+    if json:
+        console.document({"records": records, "out": str(out)})
+    else:
+        console.result(f"{count(records, 'record')} in {out}")

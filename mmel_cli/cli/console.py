@@ -36,9 +36,11 @@ def say(text: str) -> None:
     Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(_clean(text))
 
 
-def error(text: str) -> None:
-    """One error line on stderr."""
+def error(text: str, code: int, kind: str, *, json: bool) -> None:
+    """One error line on stderr; with `json` also the one document on stdout."""
     say(f"Error: {text}")
+    if json:
+        document({"error": {"message": _clean(text), "kind": kind, "exit_code": code}})
 
 
 def result(text: str) -> None:

@@ -23,7 +23,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
         list[Path], typer.Argument(metavar="RUN...", help="Run folders or archive files; the first is the reference.")
     ],
     metrics: Annotated[
-        str | None, typer.Option("--metrics", help="Metrics or groups, with commas; see below. [default: standard]")
+        str | None,
+        typer.Option(
+            "--metrics",
+            help="Metrics or groups, with commas; see below. [default: standard]",
+            autocompletion=lambda: ["all", "standard", *GROUPS, *METRICS],
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Results folder. [default: eval in the first RUN]")] = None,
     config: options.ConfigFile = None,
@@ -40,12 +45,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N common records.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier evaluation there.")] = False,
     json: options.Json = False,
-    settings: options.Set = None,
+    settings: Annotated[list[str] | None, options.setting("faithfulness.steps=20")] = None,
 ) -> None:
     """Score saved maps, and compare runs record by record with the first one.
 
     Writes metrics.json, per_record.csv and plots. Metrics that a run cannot give (no masks, images gone, model changed)
-    are refused by name and the others computed. Exit codes as for explain: 3 also when a metric was refused that
+    are refused by name and the others computed. Exit codes: see `mmel --help`; 3 also when a metric was refused that
     --metrics or the configuration asked for by its own name.
     """
     from mmel_cli.config import load_eval_config  # noqa: PLC0415 - torch loads only when a command runs

@@ -9,6 +9,7 @@ import typer
 
 from mmel_cli.cli import console, options
 from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED, UsageError
+from mmel_cli.names import count
 
 
 def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -38,7 +39,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in the folder.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read INPUT and check settings, explain nothing.")] = False,
     json: options.Json = False,
-    settings: options.Set = None,
+    settings: Annotated[list[str] | None, options.setting("method.layers=last")] = None,
 ) -> None:
     """Explain image-caption pairs: heatmaps, an HDF5 archive of raw per-layer maps, and a gallery.
 
@@ -80,7 +81,8 @@ def _show_plan(plan, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # 
         console.document(asdict(plan))
         return
     console.result(f"Input: {plan.layout}")
-    console.result(f"{plan.pairs} pairs, {plan.failures} unusable entries, {plan.without_caption} without a caption")
+    unusable = count(plan.failures, "unusable entry", "unusable entries")
+    console.result(f"{count(plan.pairs, 'pair')}, {unusable}, {plan.without_caption} without a caption")
 
 
 def show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
@@ -90,9 +92,12 @@ def show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def
         return
     stages = ", ".join(f"{count} {stage}" for stage, count in sorted(summary.failed_by_stage.items()))
     failed = f", {summary.failed} failed ({stages}; see failures.jsonl)" if summary.failed else ""
-    console.result(f"{summary.done} records{failed}, {summary.seconds:.1f} s")
+    console.result(f"{count(summary.done, 'record')}{failed}, {summary.seconds:.1f} s")
+    if summary.remaining:
+        console.result(f"{count(summary.remaining, 'record')} not reached yet")
     if summary.without_caption:
-        console.result(f"{summary.without_caption} images had no caption")
+        console.result(f"{count(summary.without_caption, 'image')} had no caption")
     if summary.truncated_captions:
-        console.result(f"{summary.truncated_captions} captions were longer than the model reads and were cut")
+        cut = count(summary.truncated_captions, "caption")
+        console.result(f"{cut} longer than the model reads: only the beginning was read")
     console.result(f"Report: {summary.report}")

@@ -22,12 +22,12 @@ def fuse(  # noqa: PLR0913, PLR0917 - one parameter an option
     data: Annotated[Path | None, typer.Option("--data", help="INPUT of the run, if it has moved.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in the folder.")] = False,
     json: options.Json = False,
-    settings: options.Set = None,
+    settings: Annotated[list[str] | None, options.setting("image.limits.max_pixels=50000000")] = None,
 ) -> None:
     """Fuse a run's raw channels anew with other weights, without the model.
 
-    The new run equals explaining with those weights (up to rounding, with archive.dtype=float16). Exit codes as for
-    explain. The images that --set image.limits refuses have no heatmap.
+    The new run equals explaining with those weights (up to rounding, with archive.dtype=float16). Exit codes: see
+    `mmel --help`. The images that --set image.limits refuses have no heatmap.
     """
     from mmel_cli.config import load_fuse_config  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines.fuse import FuseOptions, fuse_run  # noqa: PLC0415

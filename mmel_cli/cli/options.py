@@ -5,16 +5,38 @@ from typing import Annotated
 
 import typer
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file; see configs/default.yaml.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, for example method.layers=last.")
-]
+from mmel_cli.names import DEVICES, DTYPES, METHODS, MODELS
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file; `mmel config` prints documented ones.")]
+
+
+def setting(example: str) -> typer.models.OptionInfo:
+    """--set, with a setting that the command has."""
+    return typer.Option("--set", metavar="KEY=VALUE", help=f"One setting, for example {example}.")
+
+
 Model = Annotated[
-    str | None, typer.Option("--model", help="Hub id, folder, or builtin. [default: openai/clip-vit-base-patch16]")
+    str | None,
+    typer.Option(
+        "--model",
+        help="Hub id, folder, or builtin. [default: openai/clip-vit-base-patch16]",
+        autocompletion=lambda: list(MODELS),
+    ),
 ]
-Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:i. [default: auto]")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="auto, cpu, cuda or cuda:i. [default: auto]", autocompletion=lambda: list(DEVICES)),
+]
 Dtype = Annotated[
-    str | None, typer.Option("--dtype", help="auto (float32), float32, bfloat16 or float16. [default: auto]")
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="auto (float32), float32, bfloat16 or float16. [default: auto]",
+        autocompletion=lambda: list(DTYPES),
+    ),
 ]
-MethodName = Annotated[str | None, typer.Option("--method", help="See `mmel methods`. [default: mmel]")]
+MethodName = Annotated[
+    str | None,
+    typer.Option("--method", help="See `mmel methods`. [default: mmel]", autocompletion=lambda: list(METHODS)),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

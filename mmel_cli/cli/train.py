@@ -8,6 +8,7 @@ import typer
 
 from mmel_cli.cli import console, options
 from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED
+from mmel_cli.names import OBJECTIVES, count
 
 
 def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -17,7 +18,11 @@ def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
     out: Annotated[Path, typer.Option("--out", help="The weights file to write, for example weights.safetensors.")],
     objective: Annotated[
         str | None,
-        typer.Option("--objective", help="localization, faithfulness or both. [default: localization]"),
+        typer.Option(
+            "--objective",
+            help="localization, faithfulness or both. [default: localization]",
+            autocompletion=lambda: list(OBJECTIVES),
+        ),
     ] = None,
     config: options.ConfigFile = None,
     model: options.Model = None,
@@ -29,14 +34,15 @@ def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N entries or records.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train anew; an explained dataset stays.")] = False,
     json: options.Json = False,
-    settings: options.Set = None,
+    settings: Annotated[list[str] | None, options.setting("training.epochs=80")] = None,
 ) -> None:
     """Learn the weights of mmel: how layers, scales, evidence and gate are fused.
 
     `localization` needs masks or boxes and no model: seconds on an archive. `faithfulness` needs no labels: it covers
     what a map finds and looks at the model's score. A dataset is explained first, into OUT's folder `.training/run`,
     which is kept. Also written there: the log, a checkpoint (the same command goes on), the curve and a picture of the
-    weights. Use the file with `mmel explain --weights OUT` or `mmel fuse RUN --weights OUT`. Exit codes as for explain.
+    weights. Use the file with `mmel explain --weights OUT` or `mmel fuse RUN --weights OUT`. Exit codes: see
+    `mmel --help`.
     """
     from mmel_cli.config import load_train_config  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines import train as pipeline  # noqa: PLC0415
@@ -57,7 +63,7 @@ def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
         console.say(f"Stopped: {kept}; run the same command again to go on")
         raise typer.Exit(EXIT_TERMINATED if found.signal == signal.SIGTERM else EXIT_INTERRUPTED)
     if found.failed:
-        console.say(f"{found.failed} pairs failed; each is named in a failures.jsonl in {found.folder}")
+        console.say(f"{count(found.failed, 'pair')} failed; each is named in a failures.jsonl in {found.folder}")
         raise typer.Exit(EXIT_PARTIAL)
 
 

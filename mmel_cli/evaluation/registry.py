@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmel_cli.errors import UsageError
+from mmel_cli.names import hint, match
 
 Need = Literal["truth", "images", "model", "captions", "method"]
 """truth: masks or boxes; images: the input's images; model: forwards of the same weights; captions: a set of captions
@@ -120,18 +121,20 @@ STANDARD = ("faithfulness", "localisation", "sanity", "caption")
 
 
 def select(names: Iterable[str]) -> tuple[Metric, ...]:
-    """Metrics by name or group, `standard` or `all`, in the registry's order.
+    """Metrics by name or group in any case, `standard` or `all`, in the registry's order.
 
     Raises:
         UsageError: naming what there is.
     """
     wanted: set[str] = set()
-    for name in names:
-        groups = {"all": GROUPS, "standard": STANDARD}.get(name, (name,) if name in GROUPS else ())
-        if not groups and name not in METRICS:
+    known = ("all", "standard", *GROUPS, *METRICS)
+    for typed in names:
+        name = match(typed, known)
+        if name is None:
             raise UsageError(
-                f"metrics: no metric or group {name!r}; groups are all, standard, {', '.join(GROUPS)}; "
+                f"no metric or group {typed!r}{hint(typed, known)}; groups are all, standard, {', '.join(GROUPS)}; "
                 "mmel eval --help lists the metrics"
             )
+        groups = {"all": GROUPS, "standard": STANDARD}.get(name, (name,) if name in GROUPS else ())
         wanted |= {metric.name for metric in METRICS.values() if metric.group in groups or metric.name == name}
     return tuple(metric for metric in METRICS.values() if metric.name in wanted)

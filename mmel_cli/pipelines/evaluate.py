@@ -293,6 +293,8 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 
 
 def _beside(path: Path) -> Path:
+    if not path.exists():
+        raise UsageError(f"{path}: does not exist; give a run folder or an archive file")
     if not path.is_dir():
         raise UsageError(f"--out is missing: {path} is a file; give a folder for the results")
     return path / "eval"

@@ -13,6 +13,7 @@ from mmel_cli.config import TrainConfig
 from mmel_cli.errors import UsageError
 from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter
+from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Loader
 from mmel_cli.pipelines.origin import Input, find_input
 from mmel_cli.pipelines.subjects import Stream, Subject
@@ -93,11 +94,11 @@ class Collector:
         if not (train and validation) and not self.folder.stop.asked():
             need = "with a mask or boxes" if self.uses_truth else "that can be read"
             raise UsageError(
-                f"{self.run}: {train} records {need} to train on and {validation} to validate; give more images, or "
-                "another training.validation or training.seed"
+                f"{self.run}: {count(train, 'record')} {need} to train on and {validation} to validate; give more "
+                "images, or another training.validation or training.seed"
             )
         note = f"{sides.unusable} without truth, {sides.failed} failed"
-        self.events.message(f"{train} records to train on, {validation} to validate, {note}")
+        self.events.message(f"{count(train, 'record')} to train on, {validation} to validate, {note}")
         return sides
 
     def _subjects(self, source: Input) -> Iterator[tuple[list[Subject], list[Failure]]]:

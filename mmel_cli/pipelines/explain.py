@@ -20,6 +20,7 @@ from mmel_cli.attribution.base import METHOD_VERSION
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
 from mmel_cli.model import ModelSpec, load_model
+from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Batch, Loader, by_count
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.pictures import Painter
@@ -86,11 +87,10 @@ def explain(
         done, damaged = committed_records(out, out / ARCHIVE, info.identity)
         warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
         folder.note(_notes(engine, info, source))
-        warnings += _scale_warnings(config, model.spec.grid)
         for warning in warnings:
             events.message(f"Warning: {warning}")
         if len(done):
-            events.message(f"Going on: {len(done)} records are done")
+            events.message(f"Going on: {count(len(done), 'record')} done")
         counts = _Run(folder, config, engine, info, source, done, events).to_the_end()
         summary = Summary(
             out=str(out),
@@ -210,17 +210,17 @@ class _Run:
         if same:
             return None
         noted.unlink(missing_ok=True)
-        self.events.message(f"Drawing the pictures of {len(self.done)} finished records anew")
+        self.events.message(f"Drawing the pictures of {count(len(self.done), 'finished record')} anew")
         return stack.enter_context(load_archive(self.folder.path))
 
     def _count(self) -> None:
         """Tell the total once it is known; a second pass over the names, for the ETA only."""
-        count = 0
+        total = 0
         for _ in entries(self.source, self.config):
-            count += 1
+            total += 1
             if self.folder.stop.asked():
                 return
-        self.events.total(count)
+        self.events.total(total)
 
 
 def _finish(pending: _Pending, writer: ShardWriter, counts: _Counts) -> None:
@@ -281,13 +281,6 @@ def versions_of(engine: Engine) -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Of what computed the maps."""
     return {"mmel": __version__} | {name: version(name) for name in ("torch", "transformers")}
-
-
-def _scale_warnings(config: RunConfig, grid: tuple[int, int]) -> list[str]:
-    """Scales that do not divide the grid are pooled adaptively, and the run says so (METHOD 3)."""
-    scales = getattr(config.method.params, "scales", ())
-    uneven = [r for r in scales if grid[0] % r or grid[1] % r]
-    return [f"scale {r} does not divide the {grid[0]}x{grid[1]} grid: pooled adaptively" for r in uneven]
 
 
 def _notes(engine: Engine, info: RunInfo, source: Source) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def test_the_same_command_goes_on_and_another_is_refused(photos, tiny, tmp_path,
     assert mmel(*command, "--limit", 7)[0] == 0
     code, _, err = mmel(*command, "--batch-size", 4, "--workers", 2)  # these may differ
     assert code == 0
-    assert "Going on: 7 records are done" in err
+    assert "Going on: 7 records done" in err
     with load_archive(tmp_path / "run") as archive:
         assert len(archive) == len(set(archive.ids)) == 24
     for change in (["--method", "flow"], ["--set", "archive.channels=final"], ["--dtype", "bfloat16"]):

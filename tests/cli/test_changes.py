@@ -151,7 +151,7 @@ def test_a_new_version_of_the_mathematics_is_refused(place, mmel, monkeypatch):
 def test_what_decides_nothing_goes_on(place, mmel, name):
     code, _, err = mmel(*command(place, GOES_ON[name]))
     assert code == 0, err
-    assert "Going on: 7 records are done" in err
+    assert "Going on: 7 records done" in err
     with load_archive(place / "run") as archive:
         assert len(archive) == len(set(archive.ids)) == 24
 
