@@ -38,6 +38,8 @@ class Params(LayerParams):
             raise ValueError("method.masks and method.cells must be at least 1")
         if not 0 < self.keep < 1:
             raise ValueError("method.keep must lie between 0 and 1")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("method.seed must lie in 0..2^63 - 1")
 
 
 def explain(capture: Capture, params: Params, _state: None) -> Attribution:

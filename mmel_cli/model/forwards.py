@@ -43,6 +43,7 @@ def _pool(cores: int) -> Iterator[ThreadPoolExecutor]:
 
     def alone() -> None:
         torch.set_num_threads(1)
+        torch.get_num_threads()  # from here on the worker keeps its own number
         ready.wait()
 
     with ThreadPoolExecutor(cores, initializer=alone) as pool:

@@ -2,14 +2,14 @@
 
 import copy
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPImageProcessorPil, CLIPModel
 
@@ -179,10 +179,20 @@ class HfClip:
         with ExitStack() as stack:
             if request.one_head:
                 stack.enter_context(one_head([*vision, *text]))
+                captions = self._to_context(captions)
             seen = stack.enter_context(record(vision, outputs=request.hidden or request.alignment))
             read = stack.enter_context(record(text))
             image_embeds, text_embeds = self._forward(torch.stack([image.values for image in images]), captions)
         return _Encoded(seen, read, image_embeds, text_embeds)
+
+    def _to_context(self, captions: Captions) -> Captions:
+        """Padded to the model's context with token 0 and nothing masked, as the published Grad-ECLIP reads captions.
+
+        The tower is causal, so keys and query do not see the difference; the padding's own activations are defined.
+        """
+        ids = captions.ids.where(captions.mask.bool(), 0)
+        ids = pad(ids, (0, self.spec.max_tokens + 2 - ids.shape[1]))
+        return replace(captions, ids=ids, mask=torch.ones_like(ids))
 
     def _image_tower(self, recording: Recording, w: list[Tensor], rows: Tensor, request: CaptureRequest) -> Tower:
         """CLS explained over the patches."""
