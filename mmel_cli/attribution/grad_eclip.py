@@ -56,6 +56,7 @@ METHOD = Method(
     name="grad-eclip",
     summary="attention gradient times loosened attention, last layer by default",
     source="Zhao et al., ICML 2024, arXiv 2502.18816",
+    version="2",
     params=Params,
     explain=explain,
     fields=lambda _params, _target: (MAP, TOKEN_MAP, LOOSENED, LAMBDA),

@@ -38,6 +38,7 @@ METHOD = Method(
     name="random",
     summary="uniform random numbers, the floor of a comparison",
     source="control",
+    version="2",
     params=Params,
     explain=explain,
     needs=frozenset({"seeds"}),
