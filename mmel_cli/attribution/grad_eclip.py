@@ -16,7 +16,13 @@ LAMBDA = Field("layers/lambda", ("layers", "rows", "columns"), "lambda_l: min-ma
 
 @dataclass(frozen=True)
 class Params(GradientParams):
-    """`heads`: "multi" explains the model as it runs, "single" reproduces the published code."""
+    """`heads`: "multi" explains the model as it runs, "single" reproduces the published code.
+
+    Published (generate_emap.py) is: attention of one head; cosines of projected q and k; their min-max over the patches
+    on the image side, but over all tokens on the text side: start, words, end, and padding of token 0 up to the model's
+    context, which is not masked and which the words do not see. So then every caption is padded to the context,
+    whatever its batch.
+    """
 
     layers: Layers = "last"
     text_layers: Layers = 8
@@ -25,9 +31,10 @@ class Params(GradientParams):
 
 def explain(capture: Capture, params: Params, _state: None) -> Attribution:
     """ReLU of the loosened evidence summed over layers: map = ReLU(sum_l G_l)."""
-    weights, evidence = _evidence(capture.image, params)
+    single = params.heads == "single"
+    weights, evidence = _evidence(capture.image, projected=single)
     loosened = ops.patches(evidence, capture.grid)
-    tokens = torch.stack(_evidence(capture.text, params)[1]).sum(0)
+    tokens = torch.stack(_evidence(capture.text, projected=single, over_tokens=single)[1]).sum(0)
     return Attribution(
         {
             MAP.name: loosened.sum(1).relu(),
@@ -38,10 +45,10 @@ def explain(capture: Capture, params: Params, _state: None) -> Attribution:
     )
 
 
-def _evidence(tower: Tower, params: Params) -> tuple[list[KeyRow], list[KeyRow]]:
+def _evidence(tower: Tower, **how: bool) -> tuple[list[KeyRow], list[KeyRow]]:
     """lambda_l and G_l for each captured layer."""
     layers = range(len(tower.numbers))
-    weights = [ops.looseness(tower, layer, projected=params.heads == "single") for layer in layers]
+    weights = [ops.looseness(tower, layer, **how) for layer in layers]
     return weights, [ops.loosened(tower, layer, weights[layer]) for layer in layers]
 
 
@@ -49,6 +56,7 @@ METHOD = Method(
     name="grad-eclip",
     summary="attention gradient times loosened attention, last layer by default",
     source="Zhao et al., ICML 2024, arXiv 2502.18816",
+    version="2",
     params=Params,
     explain=explain,
     fields=lambda _params, _target: (MAP, TOKEN_MAP, LOOSENED, LAMBDA),

@@ -1,6 +1,8 @@
 """MMEL, our formulation: evidence of all layers fused by the Hierarchical Semantic Relationship Module (METHOD 3)."""
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -31,6 +33,13 @@ class Params(GradientParams):
     temperature: float = 0.1
     weights: str = "auto"
     transfer: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scales or self.scales[0] < 1 or any(a >= b for a, b in pairwise(self.scales)):
+            raise ValueError(f"method.scales: {list(self.scales)} must be whole patches from 1, ascending and distinct")
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise ValueError(f"method.temperature: {self.temperature} must be greater than 0")
 
 
 def prepare(params: Params, target: Target) -> HsrmWeights:

@@ -72,16 +72,20 @@ def flow(tower: Tower, layer: int) -> KeyRow:
     return tower.gather((attention(tower, layer) * attention_gradient(tower, layer)).sum(1))
 
 
-def looseness(tower: Tower, layer: int, *, projected: bool = False) -> KeyRow:
+def looseness(tower: Tower, layer: int, *, projected: bool = False, over_tokens: bool = False) -> KeyRow:
     """lambda[i] = min-max over the keys of cos(q[query], k[i]), full width (Grad-ECLIP's loosened attention).
 
-    `projected` sends q and k through the output projection first, as the published code does.
+    `projected` sends q and k through the output projection first, as the published code does; `over_tokens` takes the
+    least and the greatest of all tokens of the tower, keys or not.
     """
     q, k = tower.q[layer], tower.k[layer]
     if projected:
         out = tower.out[layer]
         q, k = linear(q, out.weight, out.bias), linear(k, out.weight, out.bias)
-    return minmax(tower.gather(cosine_similarity(query_row(q, tower)[:, None], k, dim=-1)), tower.keys)
+    cosine = cosine_similarity(query_row(q, tower)[:, None], k, dim=-1)
+    if over_tokens:
+        return tower.gather(minmax(cosine, torch.ones_like(cosine, dtype=torch.bool)))
+    return minmax(tower.gather(cosine), tower.keys)
 
 
 def loosened(tower: Tower, layer: int, weight: KeyRow) -> KeyRow:

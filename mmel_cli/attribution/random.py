@@ -17,6 +17,10 @@ class Params(LayerParams):
     text_layers: Layers = "last"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("method.seed must lie in 0..2^63 - 1")
+
 
 def explain(capture: Capture, params: Params, _state: None) -> Attribution:
     """Independent uniform numbers in -1..1 for every patch and every token."""
@@ -34,6 +38,7 @@ METHOD = Method(
     name="random",
     summary="uniform random numbers, the floor of a comparison",
     source="control",
+    version="2",
     params=Params,
     explain=explain,
     needs=frozenset({"seeds"}),

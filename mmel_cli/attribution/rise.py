@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch.nn.functional import adaptive_avg_pool2d
 
 from mmel_cli.attribution.base import LayerParams, Layers, Method
 from mmel_cli.fields import MAP, TOKEN_MAP
@@ -38,6 +38,8 @@ class Params(LayerParams):
             raise ValueError("method.masks and method.cells must be at least 1")
         if not 0 < self.keep < 1:
             raise ValueError("method.keep must lie between 0 and 1")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("method.seed must lie in 0..2^63 - 1")
 
 
 def explain(capture: Capture, params: Params, _state: None) -> Attribution:
@@ -54,23 +56,43 @@ def explain(capture: Capture, params: Params, _state: None) -> Attribution:
 
 
 def random_masks(params: Params, size: tuple[int, int]) -> Iterator[Float[Tensor, "masks height width"]]:
-    """All masks in chunks: random cells, enlarged by one cell more than the image and cut out at a random place."""
+    """All masks in chunks: random cells, enlarged by one cell more than the image and cut out at a random place.
+
+    Bilinear, mirrored at the border: skimage.transform.resize(order=1, mode="reflect"), as the published code has it.
+    """
     generator = torch.Generator().manual_seed(params.seed)
     cell = [-(-side // params.cells) for side in size]
+    rows, columns = (mirrored(params.cells, (params.cells + 1) * side) for side in cell)
     for start in range(0, params.masks, _CHUNK):
         count = min(_CHUNK, params.masks - start)
         coarse = (torch.rand(count, 1, params.cells, params.cells, generator=generator) < params.keep).float()
-        large = interpolate(coarse, [(params.cells + 1) * side for side in cell], mode="bilinear", align_corners=False)
+        large = rows @ coarse @ columns.T
         down, across = (torch.randint(side, (count,), generator=generator).tolist() for side in cell)
         yield torch.stack([m[0, y : y + size[0], x : x + size[1]] for m, y, x in zip(large, down, across, strict=True)])
 
 
+def mirrored(cells: int, length: int) -> Float[Tensor, "length cells"]:
+    """Weights of bilinear enlargement from `cells` to `length` points along one axis, pixel areas aligned.
+
+    Beyond the centre of an outermost cell the row of cells goes on as its mirror image, without repeating that cell
+    (numpy.pad's "reflect", scipy.ndimage's "mirror").
+    """
+    places = ((torch.arange(length, dtype=torch.float64) + 0.5) * cells / length - 0.5).abs()
+    places = ((cells - 1) - ((cells - 1) - places).abs()).clamp_min(0)
+    low = places.floor().long().clamp_max(max(cells - 2, 0))
+    high = places - low
+    weights = torch.zeros(length, cells, dtype=torch.float64)
+    weights[torch.arange(length), low] = 1 - high
+    weights[torch.arange(length), (low + 1).clamp_max(cells - 1)] += high
+    return weights.float()
+
+
 def _tokens(capture: Capture, probe: Probe, params: Params) -> Tensor:
-    """The same estimate over the caption's tokens."""
+    """The same estimate over the caption's tokens; captions of as many tokens have the same masks in every batch."""
     keys = capture.text.keys
     found = torch.zeros(keys.shape, device=capture.score.device)
-    generator = torch.Generator().manual_seed(params.seed)
     for pair, row in enumerate(keys):
+        generator = torch.Generator().manual_seed(params.seed)
         count = int(row.sum())
         if count:
             kept = (torch.rand(params.masks, count, generator=generator) < params.keep).to(found.device)
@@ -83,6 +105,7 @@ METHOD = Method(
     name="rise",
     summary="random masks weighted by their score: a thousand forwards an image, and of the caption",
     source="Petsiuk et al., BMVC 2018, arXiv 1806.07421",
+    version="2",
     params=Params,
     explain=explain,
     needs=frozenset({"probe"}),

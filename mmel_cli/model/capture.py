@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmel_cli.tensors import OutProjection
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -61,6 +63,31 @@ def one_head(blocks: Sequence[nn.Module]) -> Iterator[None]:
                 restore.callback(setattr, attention, name, getattr(attention, name))
                 setattr(attention, name, value)
         yield
+
+
+def activations(
+    recording: Recording, w: Sequence[Tensor], index: Tensor, blocks: Sequence[nn.Module]
+) -> dict[str, Any]:
+    """The fields of a Tower that a recording of `blocks` holds, for P pairs, in float32.
+
+    Args:
+        recording: of the distinct images or captions.
+        w: ds/do of each pair at each recorded layer (gradients.pull_back).
+        index: (P,) which of them each pair has.
+        blocks: those that were recorded.
+    """
+
+    def pick(tensors: list[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(tensor.detach()[index].float() for tensor in tensors)
+
+    attentions: list[Any] = [block.self_attn for block in blocks]
+    out = tuple(_projection(attention.out_proj) for attention in attentions)
+    kept = {name: pick(getattr(recording, name)) for name in ("q", "k", "v", "o")}
+    return kept | {"w": tuple(gradient.float() for gradient in w), "out": out}
+
+
+def _projection(layer: nn.Linear) -> OutProjection:
+    return OutProjection(layer.weight.float(), None if layer.bias is None else layer.bias.float())
 
 
 def _keep_output(store: list[Tensor], _module: nn.Module, _inputs: Any, output: Any) -> None:

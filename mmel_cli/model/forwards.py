@@ -1,7 +1,9 @@
 """Many forwards of altered inputs: in large batches on an accelerator, in small ones on every core of a CPU."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Int
@@ -23,8 +25,30 @@ def in_parts(work: Callable[[Int[Tensor, "part"]], Tensor], count: int, batch: i
         device: where the model lies.
     """
     parts = torch.arange(count, device=device).split(min(batch, _CPU_PART) if device.type == "cpu" else batch)
-    cores = torch.get_num_threads()
+    cores = min(torch.get_num_threads(), len(parts))
     if device.type != "cpu" or cores == 1:
         return torch.cat([work(part) for part in parts])
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with _pool(cores) as pool:
         return torch.cat(list(pool.map(work, parts)))
+
+
+@contextmanager
+def _pool(cores: int) -> Iterator[ThreadPoolExecutor]:
+    """Workers of one thread each.
+
+    torch.set_num_threads counts for the thread that calls it and for every thread that starts later, so the number
+    that others start with is put back as soon as the workers have theirs.
+    """
+    before, ready = torch.get_num_threads(), threading.Barrier(cores + 1)
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # from here on the worker keeps its own number
+        ready.wait()
+
+    with ThreadPoolExecutor(cores, initializer=alone) as pool:
+        for _ in range(cores):
+            pool.submit(int)  # a worker starts with the first task that finds none idle
+        ready.wait()
+        torch.set_num_threads(before)
+        yield pool

@@ -2,25 +2,25 @@
 
 import copy
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPImageProcessorPil, CLIPModel
 
 from mmel_cli.errors import ModelError
 from mmel_cli.model.adapter import Captions, CaptureRequest, ModelSpec, Pixels
-from mmel_cli.model.capture import Recording, one_head, record
+from mmel_cli.model.capture import Recording, activations, one_head, record
 from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
 from mmel_cli.model.preprocess import describe, preprocess
 from mmel_cli.model.words import token_texts, words_of
 from mmel_cli.scoring import Scoring
-from mmel_cli.tensors import Capture, OutProjection, Tower
+from mmel_cli.tensors import Capture, Tower
 
 # float16 gradients of a cosine underflow; a power of two is exact to multiply and to divide out
 _GRADIENT_SCALE = {torch.float16: 2.0**10}
@@ -179,10 +179,20 @@ class HfClip:
         with ExitStack() as stack:
             if request.one_head:
                 stack.enter_context(one_head([*vision, *text]))
+                captions = self._to_context(captions)
             seen = stack.enter_context(record(vision, outputs=request.hidden or request.alignment))
             read = stack.enter_context(record(text))
             image_embeds, text_embeds = self._forward(torch.stack([image.values for image in images]), captions)
         return _Encoded(seen, read, image_embeds, text_embeds)
+
+    def _to_context(self, captions: Captions) -> Captions:
+        """Padded to the model's context with token 0 and nothing masked, as the published Grad-ECLIP reads captions.
+
+        The tower is causal, so keys and query do not see the difference; the padding's own activations are defined.
+        """
+        ids = captions.ids.where(captions.mask.bool(), 0)
+        ids = pad(ids, (0, self.spec.max_tokens + 2 - ids.shape[1]))
+        return replace(captions, ids=ids, mask=torch.ones_like(ids))
 
     def _image_tower(self, recording: Recording, w: list[Tensor], rows: Tensor, request: CaptureRequest) -> Tower:
         """CLS explained over the patches."""
@@ -194,7 +204,7 @@ class HfClip:
             query=torch.zeros_like(rows),
             places=tokens[_PATCHES].expand(len(rows), -1),
             visible=torch.ones(shape, dtype=torch.bool, device=rows.device),
-            **_activations(recording, w, rows, [blocks[n - 1].self_attn for n in request.layers]),
+            **activations(recording, w, rows, [blocks[n - 1] for n in request.layers]),
             heads=1 if request.one_head else self._model.config.vision_config.num_attention_heads,
         )
 
@@ -212,7 +222,7 @@ class HfClip:
             query=end,
             places=captions.places.to(columns.device)[columns],
             visible=position <= end[:, None],
-            **_activations(recording, w, columns, [blocks[n - 1].self_attn for n in request.text_layers]),
+            **activations(recording, w, columns, [blocks[n - 1] for n in request.text_layers]),
             heads=1 if request.one_head else self._model.config.text_config.num_attention_heads,
             causal=True,
         )
@@ -234,18 +244,3 @@ def pooled_position(ids: Tensor, config_eos: int) -> Tensor:
     if config_eos == LEGACY_EOS:
         return ids.argmax(-1)
     return (ids == config_eos).int().argmax(-1)
-
-
-def _activations(recording: Recording, w: list[Tensor], index: Tensor, attentions: list[Any]) -> dict[str, Any]:
-    """The fields of a Tower that a recording holds, for P pairs, in float32."""
-
-    def pick(tensors: list[Tensor]) -> tuple[Tensor, ...]:
-        return tuple(tensor.detach()[index].float() for tensor in tensors)
-
-    out = tuple(OutProjection(a.out_proj.weight.float(), _float(a.out_proj.bias)) for a in attentions)
-    kept = {name: pick(getattr(recording, name)) for name in ("q", "k", "v", "o")}
-    return kept | {"w": tuple(w), "out": out}
-
-
-def _float(bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else bias.float()

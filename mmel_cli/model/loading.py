@@ -40,7 +40,8 @@ class Checkpoint:
 
     def find(self, file: str) -> Path | None:
         """Where a file of it lies here (or in the hub's cache), None if it has none of that name."""
-        path = cached_file(self.source, file, _raise_exceptions_for_missing_entries=False)
+        quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors")}
+        path = cached_file(self.source, file, **quiet)
         return None if path is None else Path(path)
 
     def refuse(self, reason: str) -> ModelError:
@@ -59,7 +60,9 @@ def open_checkpoint(name: str) -> Checkpoint:
         raise ModelError(f"model {name}: no config.json there; give the folder of a HuggingFace model, or {BUILTIN}")
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
-    config = attempt(name, lambda: PreTrainedConfig.get_config_dict(source)[0])
+    config: Any = attempt(name, lambda: PreTrainedConfig.get_config_dict(source)[0])
+    if not isinstance(config, dict):
+        raise ModelError(f"model {name}: its config.json is no JSON object; give the file that belongs to it")
     return Checkpoint(name, source, config)
 
 
@@ -71,7 +74,7 @@ def attempt(name: str, load: Callable[[], _T]) -> _T:
     """
     try:
         return load()
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError) as error:
         text = str(error).strip()
         reason = text.splitlines()[0][:200] if text else type(error).__name__
         raise ModelError(
@@ -131,7 +134,7 @@ def check_processor(checkpoint: Checkpoint, kinds: tuple[str, ...]) -> None:
     Raises:
         ModelError: naming the file and the class.
     """
-    file, settings = _processor_file(checkpoint)
+    file, settings = attempt(checkpoint.name, lambda: _processor_file(checkpoint))
     names = ("image_processor_type", "feature_extractor_type", "processor_class")
     declared = next((str(settings[name]) for name in names if settings.get(name)), None)
     if declared not in kinds:
@@ -184,11 +187,11 @@ def plain_sha256(value: Any) -> str:
 def _processor_file(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
     """The name and content of the file that says how images are prepared, in the order of transformers."""
     whole = checkpoint.find("processor_config.json")
-    if whole is not None:
-        settings = json.loads(whole.read_text("utf-8")).get("image_processor")
-        if settings:
-            return whole.name, settings
-    path = checkpoint.find("preprocessor_config.json")
+    settings = None if whole is None else json.loads(whole.read_text("utf-8")).get("image_processor")
+    path = whole if settings else checkpoint.find("preprocessor_config.json")
     if path is None:
         raise checkpoint.refuse("it has no preprocessor_config.json; put the one that it was trained with beside it")
-    return path.name, json.loads(path.read_text("utf-8"))
+    settings = settings or json.loads(path.read_text("utf-8"))
+    if not isinstance(settings, dict):
+        raise checkpoint.refuse(f"its {path.name} is no JSON object; give the file that belongs to it")
+    return path.name, settings

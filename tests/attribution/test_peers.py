@@ -5,6 +5,7 @@ import pytest
 import torch
 from oracles.clip_forward import encode_image, encode_text
 from PIL import Image
+from scipy.ndimage import zoom
 from transformers import CLIPModel
 
 from mmel_cli import explain, load_archive, load_config
@@ -77,6 +78,73 @@ def test_rise_masks_are_reproducible_and_keep_the_asked_part():
     assert abs(first.mean() - 0.3) < 0.02
     other = torch.cat(list(rise.random_masks(rise.Params(masks=400, cells=5, seed=1), (32, 40))))
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(("cells", "size"), [(7, (32, 40)), (3, (31, 20)), (2, (9, 14)), (1, (8, 8))])
+def test_rise_masks_are_enlarged_as_published(cells, size):
+    """skimage.transform.resize(order=1, mode="reflect") is scipy.ndimage.zoom with mirrored borders; then a cut."""
+    params = rise.Params(masks=70, cells=cells, seed=5)
+    generator = torch.Generator().manual_seed(5)
+    cell = [-(-side // cells) for side in size]
+    wanted = []
+    for count in (64, 6):  # as many as are held at once
+        coarse = (torch.rand(count, 1, cells, cells, generator=generator) < 0.5).double().numpy()
+        down, across = (torch.randint(side, (count,), generator=generator).tolist() for side in cell)
+        for small, y, x in zip(coarse[:, 0], down, across, strict=True):
+            factors = [(cells + 1) * side / cells for side in cell]
+            large = zoom(small, factors, order=1, mode="mirror", grid_mode=True)
+            assert large.shape == tuple((cells + 1) * side for side in cell)
+            wanted.append(large[y : y + size[0], x : x + size[1]])
+    masks = torch.cat(list(rise.random_masks(params, size))).numpy()
+    np.testing.assert_allclose(masks, np.stack(wanted), rtol=0, atol=2e-6)
+    edge = masks[:, 0]
+    if cells > 1:
+        assert ((edge > 0) & (edge < 1)).mean() > 0.2  # a border that is clamped is flat
+
+
+def test_caption_maps_of_rise_do_not_depend_on_the_other_pairs(loaded):
+    model, pixels, words = loaded
+    params = rise.Params(masks=40)
+
+    def tokens(pairs):
+        rows, columns = torch.tensor(pairs).T
+        capture = model.capture(pixels, words, pairs, CaptureRequest((4,), (3,)))
+        probe = CoverProbe(model, torch.stack([p.values for p in pixels]), words, rows, columns)
+        found = rise.explain(type(capture)(**vars(capture) | {"probe": probe}), params, None)
+        return dict(zip(pairs, found.fields["tokens/map"], strict=True))
+
+    together = tokens([(0, 0), (1, 1), (0, 1), (1, 0)])
+    for pair in ((1, 1), (1, 0)):
+        torch.testing.assert_close(tokens([pair])[pair], together[pair], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "given", [{"masks": 0}, {"cells": 0}, {"keep": 0.0}, {"keep": 1.0}, {"keep": float("nan")}, {"seed": -1}]
+)
+def test_parameters_of_rise_are_checked_where_they_are_declared(given):
+    with pytest.raises(ValueError, match=next(iter(given))):
+        rise.Params(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"scales": scales} for scales in ((), (0,), (-1, 2), (4, 2, 1), (1, 2, 2))),
+        *({"temperature": value} for value in (0.0, -0.1, float("nan"), float("inf"))),
+        {"shifts": 0},
+        {"zooms": (3.0,)},
+    ],
+)
+def test_parameters_of_mmel_are_checked_where_they_are_declared(given):
+    with pytest.raises(ValueError, match=next(iter(given))):
+        METHODS["mmel"].params(**given)
+
+
+def test_a_wrong_parameter_is_one_line_of_the_command(photos, tiny, tmp_path, mmel):
+    for setting in ("scales=[2,1]", "temperature=0"):
+        code, _, err = mmel("explain", photos, "--out", tmp_path, "--model", tiny, "--set", f"method.{setting}")
+        assert code == 2
+        assert setting.split("=")[0] in err
 
 
 def test_tokens_of_rise_follow_the_score(loaded):

@@ -24,14 +24,20 @@ def published_image_map(raw, pixels, ids, end, *, single):
 
 
 def published_token_map(raw, pixels, ids, end, *, single):
-    """The same for EOS, summed over all text layers."""
+    """The same for EOS, summed over all text layers.
+
+    Published is the context full of tokens (padded with 0, nothing masked), and lambda's min-max over all of them.
+    """
     count = raw.config.text_config.num_hidden_layers
+    if single:
+        ids = torch.nn.functional.pad(ids, (0, raw.config.text_config.max_position_embeddings - len(ids)))
     text, layers = encode_text(raw, ids, end, one_head=range(count) if single else ())
     image, _ = encode_image(raw, pixels)
     score = torch.cosine_similarity(image, text, dim=0)
-    tower, keys = Literal(raw, "text_model"), slice(1, end)
+    tower, keys = Literal(raw, "text_model"), slice(None) if single else slice(1, end)
     parts = [eclip(tower, layers[n], n, score, end, keys, single=single, relu=False) for n in range(count)]
-    return sum(parts).clamp_min(0)
+    found = sum(parts).clamp_min(0)
+    return found[1:end] if single else found
 
 
 def eclip(tower, layer, number, score, query, keys, *, single, relu=True):
@@ -39,31 +45,40 @@ def eclip(tower, layer, number, score, query, keys, *, single, relu=True):
     q, k = layer["q"][query], layer["k"][keys]
     if single:
         q, k = (tower.linear(x, f"encoder.layers.{number}.self_attn.out_proj") for x in (q, k))
-    cosine = torch.tensor([torch.dot(q, row) / (q.norm() * row.norm()) for row in k], dtype=torch.float64)
+    cosine = torch.stack([torch.dot(q, row) / (q.norm() * row.norm()) for row in k]).detach()
     loosened = (cosine - cosine.min()) / (cosine.max() - cosine.min())
     found = torch.stack([loosened[i] * torch.dot(gradient, row) for i, row in enumerate(layer["v"][keys])])
     return found.clamp_min(0) if relu else found
 
 
+CAPTIONS = ["a red dog on the grass", "blue cat", "a photo of a blue cat on the red grass, the dog"]
+
+
 @pytest.mark.parametrize("heads", ["single", "multi"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_grad_eclip_equals_the_paper(tmp_path, heads, seed):
+    """Of each caption by itself and in a batch that pads it."""
     folder = make_tiny(tmp_path / "m", seed=seed, side=48)
     model, raw = load_model(str(folder), "cpu", "float32"), CLIPModel.from_pretrained(folder).eval()
     image = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (48, 48, 3), dtype=np.uint8))
-    pixels, words = model.preprocess(image, "native"), model.tokenize(["a red dog on the grass"])
-    request = CaptureRequest((4,), (1, 2, 3), one_head=heads == "single")
-    found = METHODS["grad-eclip"].explain(model.capture([pixels], words, [(0, 0)], request), Params(heads=heads), None)
-    end = int(words.query[0])
+    pixels, batch = model.preprocess(image, "native"), model.tokenize(CAPTIONS)
     single = heads == "single"
-    expected, score = published_image_map(raw, pixels.values, words.ids[0], end, single=single)
-    mine = found.map[0].flatten().double()
-    assert expected.max() > 0
-    assert (mine - expected).abs().max() <= 1e-4 * expected.abs().max()
-    tokens = published_token_map(raw, pixels.values, words.ids[0], end, single=single)
-    assert (found.fields["tokens/map"][0].double() - tokens).abs().max() <= 1e-4 * tokens.abs().max()
-    capture = model.capture([pixels], words, [(0, 0)], request)
-    assert capture.score[0].item() == pytest.approx(score.item(), abs=1e-6)
+    request = CaptureRequest((4,), (1, 2, 3), one_head=single)
+    together = model.capture([pixels], batch, [(0, 0), (0, 1), (0, 2)], request)
+    for number, caption in enumerate(CAPTIONS):
+        alone = model.tokenize([caption])
+        end = int(alone.query[0])
+        expected, score = published_image_map(raw, pixels.values, alone.ids[0], end, single=single)
+        tokens = published_token_map(raw, pixels.values, alone.ids[0], end, single=single)
+        captures = ((together, number), (model.capture([pixels], alone, [(0, 0)], request), 0))
+        for capture, row in captures:
+            found = METHODS["grad-eclip"].explain(capture, Params(heads=heads), None)
+            mine = found.map[row].flatten().double()
+            assert (mine - expected).abs().max() <= 1e-4 * expected.abs().max()
+            read = found.fields["tokens/map"][row]
+            assert (read[: end - 1].double() - tokens).abs().max() <= 1e-4 * tokens.abs().max()
+            assert not read[end - 1 :].any()
+            assert capture.score[row].item() == pytest.approx(score.item(), abs=1e-6)
 
 
 @pytest.mark.parametrize(

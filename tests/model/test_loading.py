@@ -1,7 +1,10 @@
 """Files that are not complete or do not fit each other are refused by name; what was loaded has a SHA-256 by role."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,6 +17,9 @@ from transformers import CLIPImageProcessorPil, CLIPProcessor, CLIPTokenizer, Pr
 
 from mmel_cli.errors import ModelError
 from mmel_cli.model import FAMILIES, load_model
+
+# what a tokenizer's settings hold is CLIP's default
+UNHARMED = {("tokenizer_config.json", "{}"), ("tokenizer_config.json", '{"image_processor": 3}')}
 
 
 @pytest.fixture
@@ -125,9 +131,16 @@ def test_another_model_type_is_refused_with_the_types_that_work(copy):
     assert ", ".join(FAMILIES) in says
 
 
-def test_a_damaged_file_is_one_line(copy):
-    (copy / "model.safetensors").write_bytes(b"nothing")
-    assert "cannot be loaded" in refused(copy)
+@pytest.mark.parametrize("text", ["nothing", "{}", "[]", '{"image_processor": 3}', ""])
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"]
+)
+def test_a_damaged_file_is_one_line(copy, file, text):
+    (copy / file).write_text(text)
+    if (file, text) in UNHARMED:
+        load_model(str(copy), "cpu", "float32")
+    else:
+        refused(copy)
 
 
 def test_each_file_decides_its_own_sha256(tiny, copy):
@@ -178,3 +191,17 @@ def test_float32_is_not_tf32_where_a_model_was_loaded(tiny, monkeypatch):
     load_model(str(tiny), "cpu", "float32")
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_model_of_the_hubs_cache_has_the_sha256_of_its_folder(tiny, tmp_path):
+    """Without a network, from a snapshot that holds only the files that there are."""
+    repository = tmp_path / "hub" / "models--someone--tiny"
+    shutil.copytree(tiny, repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    code = "import json, mmel_cli.model as m; print(json.dumps(m.load_model('someone/tiny', 'cpu', 'auto').spec.files))"
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == load_model(str(tiny), "cpu", "float32").spec.files
