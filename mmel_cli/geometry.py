@@ -21,9 +21,9 @@ def to_pixels(values: Map, box: Box, size: tuple[int, int]) -> tuple[PixelMap, t
         The covered pixels, float64, and the rows and columns of the original that they are.
     """
     rows, columns = covered(box, size)
-    down = _weights(rows, (box[1], box[3]), values.shape[0])
-    across = _weights(columns, (box[0], box[2]), values.shape[1])
-    return down @ values.astype(np.float64) @ across.T, (rows, columns)
+    down = _between(values.astype(np.float64), _places(rows, (box[1], box[3]), values.shape[0]))
+    across = _between(down.T, _places(columns, (box[0], box[2]), values.shape[1]))
+    return across.T, (rows, columns)
 
 
 def to_grid(mask: Mask, box: Box, grid: tuple[int, int]) -> Map:
@@ -44,11 +44,17 @@ def _centres(low: float, high: float, length: int) -> slice:
     return slice(first, max(first, min(length, int(np.ceil(high - 0.5)))))
 
 
-def _weights(pixels: slice, edges: tuple[float, float], cells: int) -> np.ndarray:
-    """(pixels, cells): bilinear weights; beyond the outer cell centres the outer cell counts alone."""
+def _places(pixels: slice, edges: tuple[float, float], cells: int) -> np.ndarray:
+    """Where the centres of pixels lie among the centres of cells; beyond the outer ones the outer cell counts alone."""
     place = (np.arange(pixels.start, pixels.stop) + 0.5 - edges[0]) / (edges[1] - edges[0]) * cells - 0.5
-    place = place.clip(0, cells - 1)
-    return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells)))
+    return place.clip(0, cells - 1)
+
+
+def _between(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Rows of `values` interpolated at `places`, as a + t (b - a): between equal rows exactly those."""
+    low = np.floor(places).astype(int)
+    first, second = values[low], values[np.minimum(low + 1, len(values) - 1)]
+    return first + (places - low)[:, None] * (second - first)
 
 
 def _overlaps(length: int, edges: tuple[float, float], cells: int) -> np.ndarray:

@@ -3,17 +3,38 @@
 Everything here is a value. A capture is complete when it is made: no hook can write into it afterwards.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
+from PIL.Image import Image
 from torch import Tensor
+
+from mmel_cli.types import Box
 
 Tokens = Float[Tensor, "pairs tokens width"]
 TokenRow = Float[Tensor, "pairs tokens"]
 KeyRow = Float[Tensor, "pairs keys"]
 PatchMaps = Float[Tensor, "pairs layers height width"]
 RegionMaps = Float[Tensor, "pairs layers channels region_height region_width"]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One preprocessed image and the part of the original that its patch grid covers."""
+
+    values: Float[Tensor, "3 height width"]
+    box: Box
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What is kept of an image: as model input, the copies that were asked for, and how large it was."""
+
+    pixels: Pixels
+    size: tuple[int, int]  # height, width of the original
+    kept: Mapping[str, Image] = field(default_factory=dict)  # reduced copies, by the name of what they are for
 
 
 @dataclass(frozen=True)

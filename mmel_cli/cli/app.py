@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from mmel_cli import __version__
@@ -24,10 +25,11 @@ app = typer.Typer(
 )
 
 
-def _add(name: str, command: Callable[..., None], short: str, example: str, more: str = "") -> None:
+def _add(
+    name: str, command: Callable[..., None], short: str, example: str, kind: type[TyperCommand] = TyperCommand
+) -> None:
     """A command with its line in `mmel --help`, and an example at the end of its own help."""
-    epilog = f"Example: {example}" + (f"\n\n{more}" if more else "")
-    app.command(name, short_help=short, epilog=epilog)(command)
+    app.command(name, cls=kind, short_help=short, epilog=f"Example: {example}")(command)
 
 
 _add(
@@ -53,7 +55,7 @@ _add(
     evaluate.evaluate,
     "Score saved maps and compare runs.",
     "mmel eval runs/first runs/refit --metrics localisation --out runs/eval",
-    evaluate.EPILOG,
+    evaluate.EvalCommand,
 )
 _add("verify", archives.verify, "Check an archive by reading all of it.", "mmel verify runs/first")
 _add("merge", archives.merge, "Copy a run's shards into one file.", "mmel merge runs/first --out first.h5")

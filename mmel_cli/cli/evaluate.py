@@ -5,17 +5,30 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mmel_cli.cli import console, options
 from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED
-from mmel_cli.evaluation import GROUPS, METRICS, STANDARD
+from mmel_cli.names import METRIC_GROUPS, METRICS, count
 
-EPILOG = (
-    f"Groups: {', '.join(GROUPS)}; `standard` is {', '.join(STANDARD)}, `all` is every metric. "
-    "The groups grad-eclip and aid are published protocols; stability and quadrants make new maps with the run's "
-    "method. Metrics (range, direction, definition, source):\n\n"
-    + "\n\n".join(metric.line() for metric in METRICS.values())
-)
+
+class EvalCommand(TyperCommand):
+    """Its help lists every metric; their modules load torch, so they are read when the help is asked for."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The example, then the metrics."""
+        from mmel_cli.evaluation import STANDARD, groups, named  # noqa: PLC0415
+        from mmel_cli.evaluation.metric import line  # noqa: PLC0415
+
+        example = self.epilog
+        self.epilog = (
+            f"{example}\n\nGroups: {', '.join(groups())}; `standard` is {', '.join(STANDARD)}, `all` is every metric. "
+            "The groups grad-eclip and aid are published protocols; stability and quadrants make new maps with the "
+            "run's method. Metrics (range, direction, definition, source):\n\n"
+            + "\n\n".join(line(metric, name) for metric, name in named().values())
+        )
+        super().format_epilog(ctx, formatter)
+        self.epilog = example
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -27,7 +40,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.Option(
             "--metrics",
             help="Metrics or groups, with commas; see below. [default: standard]",
-            autocompletion=lambda: ["all", "standard", *GROUPS, *METRICS],
+            autocompletion=lambda: ["all", "standard", *METRIC_GROUPS, *METRICS],
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Results folder. [default: eval in the first RUN]")] = None,
@@ -79,8 +92,8 @@ def _show(report: dict[str, Any]) -> None:
     """The table: a block a metric, a line a run."""
     percent = f"{report['config']['comparison']['confidence']:.0%}"
     console.result(
-        f"{report['records']} records of {report['images']} images; mean [{percent} interval]; difference from "
-        f"{report['reference']} [interval], p (Holm)"
+        f"{count(report['records'], 'record')} of {count(report['images'], 'image')}; mean [{percent} interval]; "
+        f"difference from {report['reference']} [interval], p (Holm)"
     )
     width = max(len(run["label"]) for run in report["runs"])
     for name, metric in report["metrics"].items():
@@ -93,9 +106,9 @@ def _show(report: dict[str, Any]) -> None:
         for reason in dict.fromkeys(reasons.values()):
             names = ", ".join(name for name, why in reasons.items() if why == reason)
             console.result(f"{label}: refused {names}: {reason}")
-    for label, count in report["failed"].items():
-        if count:
-            console.result(f"{label}: {count} records failed; see failures.jsonl")
+    for label, failed in report["failed"].items():
+        if failed:
+            console.result(f"{label}: {count(failed, 'record')} failed; see failures.jsonl")
 
 
 def _line(estimate: dict[str, Any], difference: dict[str, Any] | None) -> str:

@@ -1,5 +1,7 @@
-"""Is a map right? Metrics by name, and whether one run is better than another. Importing this loads no torch."""
+"""Is a map right? Metrics by name, and whether one run is better than another."""
 
-from mmel_cli.evaluation.registry import GROUPS, METRICS, STANDARD, Metric, select
+from mmel_cli.evaluation.metric import Metric, Name, Outcome
+from mmel_cli.evaluation.metrics import METRICS
+from mmel_cli.evaluation.registry import STANDARD, groups, named, select
 
-__all__ = ["GROUPS", "METRICS", "STANDARD", "Metric", "select"]
+__all__ = ["METRICS", "STANDARD", "Metric", "Name", "Outcome", "groups", "named", "select"]

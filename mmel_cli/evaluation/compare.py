@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import bootstrap, norm, permutation_test
 
+_PART = 1000  # resamples in memory at a time
 _MANY = 50  # images, for the normal approximation of far tails
 _LARGE = 20_000  # from so many images on, resampling and the normal distribution agree to every digit shown
 
@@ -55,29 +56,43 @@ class Difference:
     p_holm: float | None = None
 
 
-def estimate(values: np.ndarray, images: np.ndarray, options: ComparisonOptions) -> Estimate:
+def estimate(
+    values: np.ndarray, images: np.ndarray, options: ComparisonOptions, draws: np.ndarray | None = None
+) -> Estimate:
     """Mean and bootstrap interval.
 
     Args:
         values: (records,) float64, NaN where undefined.
         images: (records,) integers that say which image a record is of.
         options: see ComparisonOptions.
+        draws: (records, draws), of a metric that is random: the interval then counts the draw too.
     """
     sums, counts = per_image(values, images)
     undefined = int(np.isnan(values).sum())
     if not counts.size:
         return Estimate(None, None, None, 0, undefined)
-    low, high = interval(sums, counts, options)
+    low, high = interval(sums, counts, options) if draws is None else crossed(draws, images, options)[:2]
     return Estimate(float(sums.sum() / counts.sum()), low, high, int(counts.sum()), undefined)
 
 
-def difference(values: np.ndarray, reference: np.ndarray, images: np.ndarray, options: ComparisonOptions) -> Difference:
-    """Paired difference of two runs on the same records, in the same order."""
+def difference(
+    values: np.ndarray,
+    reference: np.ndarray,
+    images: np.ndarray,
+    options: ComparisonOptions,
+    draws: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Difference:
+    """Paired difference of two runs on the same records, in the same order, and with the same draws if it is random."""
     sums, counts = per_image(values - reference, images)
     if not counts.size:
         return Difference(None, None, None, 0, None)
+    mean = float(sums.sum() / counts.sum())
+    if draws is not None:
+        low, high, error = crossed(draws[0] - draws[1], images, options)
+        p = float(2 * norm.sf(abs(mean) / error)) if error else None
+        return Difference(mean, low, high, int(counts.sum()), p)
     low, high = interval(sums, counts, options)
-    return Difference(float(sums.sum() / counts.sum()), low, high, int(counts.sum()), sign_flip(sums, options))
+    return Difference(mean, low, high, int(counts.sum()), sign_flip(sums, options))
 
 
 def per_image(values: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -108,6 +123,38 @@ def interval(sums: np.ndarray, counts: np.ndarray, options: ComparisonOptions) -
         rng=np.random.default_rng(options.seed),
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def crossed(
+    draws: np.ndarray, images: np.ndarray, options: ComparisonOptions
+) -> tuple[float | None, float | None, float | None]:
+    """Percentile interval and standard error of the mean where images and draws are both random.
+
+    Both are drawn with replacement, each by itself (the pigeonhole bootstrap, Owen 2007); None with fewer than two
+    images or draws.
+
+    Args:
+        draws: (records, draws) float64; a row with NaN does not count.
+        images: (records,) integers.
+        options: see ComparisonOptions.
+    """
+    kept = ~np.isnan(draws).any(1)
+    _, place = np.unique(images[kept], return_inverse=True)
+    counts = np.bincount(place).astype(np.float64)
+    many, count = len(counts), draws.shape[1]
+    if many < 2 or count < 2:
+        return None, None, None
+    sums = np.stack([np.bincount(place, column) for column in draws[kept].T])  # (draws, images)
+    rng, means = np.random.default_rng(options.seed), []
+    for start in range(0, options.resamples, _PART):
+        size = min(_PART, options.resamples - start)
+        of_images = rng.multinomial(many, np.full(many, 1 / many), size)
+        of_draws = rng.multinomial(count, np.full(count, 1 / count), size)
+        totals = ((of_images @ sums.T) * of_draws).sum(1) / count
+        means.append(totals / (of_images @ counts))
+    found = np.concatenate(means)
+    edge = (1 - options.confidence) / 2
+    return float(np.quantile(found, edge)), float(np.quantile(found, 1 - edge)), float(found.std(ddof=1))
 
 
 def sign_flip(sums: np.ndarray, options: ComparisonOptions) -> float | None:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from mmel_cli.evaluation.ranking import area, pixel_ranks, ranks
+from mmel_cli.evaluation.ranking import area, enlarge, pixel_ranks, ranks
 from mmel_cli.model import Adapter, Captions
 from mmel_cli.model.forwards import in_parts
 from mmel_cli.scoring import Scoring
@@ -160,13 +160,17 @@ def fade(model: Adapter, images: Images, maps: Tensor, options: FaithfulnessOpti
 
     A constant map is scaled to 1 everywhere: it says nothing, so nothing is taken away.
     """
-    large = torch.nn.functional.interpolate(
-        maps.to(images)[:, None], images.shape[2:], mode="bilinear", align_corners=False
-    )
+    large = enlarge(unit_size(maps.to(images)), (images.shape[2], images.shape[3]))[:, None]
     low, high = large.amin((2, 3), keepdim=True), large.amax((2, 3), keepdim=True)
-    strength = torch.where(high - low > _EMPTY * high.abs(), (large - low) / (high - low).clamp_min(_EMPTY**2), 1.0)
+    strength = torch.where(high > low, (large - low) / (high - low).clamp_min(_EMPTY), 1.0)
     fills = baseline_images(model, images, options)
     return model.embed_images(fills + strength * (images - fills))[:, None]
+
+
+def unit_size(maps: Float[Tensor, "records h w"]) -> Float[Tensor, "records h w"]:
+    """Each map divided by its largest magnitude, in float64, so that what follows does not depend on its scale."""
+    size = maps.double().abs().amax((1, 2), keepdim=True)
+    return torch.where(size > 0, maps.double() / size, 0.0).to(maps.dtype)
 
 
 def drop_and_increase(before: Number, after: Number) -> tuple[Number, Number]:

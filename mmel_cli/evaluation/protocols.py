@@ -20,8 +20,8 @@ from mmel_cli.types import Explanation
 SHORT_SIDE = 640  # Grad-ECLIP: larger images are shrunk to it
 POINTS = 10  # every tenth of 100 steps of 1/200 of the pixels
 TOPS = (1, 5, 10)
-INSERTED = torch.tensor([0.05 * k for k in range(1, POINTS + 1)] + [1.0])
-DELETED = torch.tensor([0.05 * k for k in range(POINTS + 1)])
+INSERTED = torch.tensor([0.05 * k for k in range(1, POINTS + 1)] + [1.0], dtype=torch.float64)
+DELETED = torch.tensor([0.05 * k for k in range(POINTS + 1)], dtype=torch.float64)
 _LEAST = 1.0  # of the logit between nothing and all: below, the scaled curve is noise divided by noise
 
 
@@ -61,7 +61,7 @@ def eclip_images(image: Image.Image, explanation: Explanation) -> tuple[list[Ima
     place = ranks(torch.from_numpy(full.reshape(1, -1)))[0].numpy().reshape(size)
     pixels = np.asarray(small)
     noise = np.random.default_rng(record_seed(explanation.id)).integers(0, 256, pixels.shape, np.uint8)
-    step = pixels.shape[0] * pixels.shape[1] // 200
+    step = max(1, pixels.shape[0] * pixels.shape[1] // 200)
     cuts = [10 * k * step for k in range(1, POINTS + 1)]
     inserted = [np.where((place < cut)[..., None], pixels, 0).astype(np.uint8) for cut in cuts]
     deleted = [np.where((place < cut)[..., None], noise, pixels).astype(np.uint8) for cut in cuts]

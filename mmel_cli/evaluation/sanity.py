@@ -10,15 +10,19 @@ _ZERO = 1e-12
 
 @dataclass(frozen=True)
 class SanityOptions:
-    """`samples` of uniform noise within `radius` of the normalised input; how many randomised depths at most."""
+    """`samples` of uniform noise within `radius` of the normalised input.
+
+    At most `depths` randomised depths, each of `draws` networks.
+    """
 
     samples: int = 10
     radius: float = 0.02
     depths: int = 12
+    draws: int = 3
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.depths < 1:
-            raise ValueError("sanity.samples and sanity.depths must be at least 1")
+        if min(self.samples, self.depths, self.draws) < 1:
+            raise ValueError("sanity.samples, sanity.depths and sanity.draws must be at least 1")
         if self.radius <= 0:
             raise ValueError("sanity.radius must be positive")
 

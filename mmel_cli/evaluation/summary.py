@@ -2,13 +2,14 @@
 
 from array import array
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from mmel_cli.errors import MmelError
 from mmel_cli.evaluation.compare import ComparisonOptions, Difference, difference, estimate, holm
-from mmel_cli.evaluation.registry import METRICS
+from mmel_cli.evaluation.registry import named
 
 SIZES = ("small", "medium", "large")
 
@@ -22,7 +23,8 @@ class Scores:
     values: dict[str, float | None]
     size: str | None = None  # small, medium, large: of the mask
     curves: dict[str, list[float]] = field(default_factory=dict)  # by metric: the points of its curve
-    layers: dict[str, list[float]] = field(default_factory=dict)  # by "kind/metric": one value a layer
+    layers: dict[str, list[float]] = field(default_factory=dict)  # by "field/metric": one value a layer
+    draws: dict[str, list[float]] = field(default_factory=dict)  # by metric: its value for each random draw
 
 
 @dataclass(frozen=True)
@@ -35,30 +37,48 @@ class Columns:
     values: dict[str, np.ndarray]  # (records,), NaN where undefined
     curves: dict[str, np.ndarray]  # (records, points), NaN rows where missing
     layers: dict[str, np.ndarray]  # (records, layers), the same
+    draws: dict[str, np.ndarray]  # (records, draws), the same
 
     @classmethod
     def collect(cls, scores: Iterable[Scores]) -> "Columns":
-        """Read scores one by one."""
-        ids: list[str] = []
+        """Read scores one by one; those of one record, by several metrics, need not follow each other.
+
+        Raises:
+            MmelError: if a curve has another number of points than that of the records before it.
+        """
+        ids: dict[str, int] = {}
         images: list[str] = []
-        sizes, values = array("b"), _Table()
-        curves, layers = _Table(), _Table()
-        for row, score in enumerate(scores):
-            ids.append(score.id)
-            images.append(score.image)
-            sizes.append(SIZES.index(score.size) if score.size else -1)
-            values.add(row, {n: [np.nan if v is None else v] for n, v in score.values.items()})
-            curves.add(row, score.curves)
-            layers.add(row, score.layers)
+        sizes, values, curves, layers, draws = array("b"), _Table(), _Table(), _Table(), _Table()
+        for score in scores:
+            if score.id not in ids:
+                ids[score.id] = len(ids)
+                images.append(score.image)
+                sizes.append(-1)
+            row = ids[score.id]
+            sizes[row] = SIZES.index(score.size) if score.size else sizes[row]
+            values.add(row, {n: [np.nan if v is None else v] for n, v in score.values.items()}, score.id)
+            for table, held in ((curves, score.curves), (layers, score.layers), (draws, score.draws)):
+                table.add(row, held, score.id)
         count = len(ids)
         single = {name: column[:, 0] for name, column in values.arrays(count).items()}
-        return cls(ids, images, np.array(sizes), single, curves.arrays(count), layers.arrays(count))
+        tables = (table.arrays(count) for table in (curves, layers, draws))
+        return cls(list(ids), images, np.array(sizes), single, *tables)
+
+    def only(self, names: Iterable[str]) -> "Columns":
+        """Without the numbers, and their curves and draws, that are not named."""
+        chosen = set(names)
+        values, curves, draws = (
+            {name: rows for name, rows in table.items() if name in chosen}
+            for table in (self.values, self.curves, self.draws)
+        )
+        return replace(self, values=values, curves=curves, draws=draws)
 
     def take(self, ids: list[str]) -> "Columns":
         """The rows of these records, in this order."""
         place = {name: row for row, name in enumerate(self.ids)}
         rows = np.array([place[name] for name in ids], int)
-        tables = ({n: a[rows] for n, a in table.items()} for table in (self.values, self.curves, self.layers))
+        held = (self.values, self.curves, self.layers, self.draws)
+        tables = ({n: a[rows] for n, a in table.items()} for table in held)
         return Columns(ids, [self.images[row] for row in rows], self.sizes[rows], *tables)
 
 
@@ -69,12 +89,17 @@ class _Table:
         self._columns: dict[str, array[float]] = {}
         self._widths: dict[str, int] = {}
 
-    def add(self, row: int, values: dict[str, list[float]]) -> None:
+    def add(self, row: int, values: dict[str, list[float]], record: str) -> None:
         for name, numbers in values.items():
             column = self._columns.setdefault(name, array("d"))
             width = self._widths.setdefault(name, len(numbers))
-            column.extend([np.nan] * (row * width - len(column)))
-            column.extend(numbers)
+            if len(numbers) != width:
+                raise MmelError(
+                    f"record {record}: {name} has {len(numbers)} points, the records before it {width}; the scores are "
+                    "of different settings, score anew with --overwrite"
+                )
+            column.extend([np.nan] * ((row + 1) * width - len(column)))
+            column[row * width : (row + 1) * width] = array("d", numbers)
 
     def arrays(self, rows: int) -> dict[str, np.ndarray]:
         found = {}
@@ -100,13 +125,15 @@ def summarise(runs: dict[str, Columns], names: list[str], options: ComparisonOpt
         names: the metrics asked for.
         options: of intervals and tests.
     """
-    labels = list(runs)
+    labels, numbers = list(runs), named()
     first = runs[labels[0]]
     _, images = (
         np.unique(np.array(first.images, object), return_inverse=True) if first.ids else (None, np.zeros(0, int))
     )
     differences = {
-        (name, label): difference(runs[label].values[name], first.values[name], images, options)
+        (name, label): difference(
+            runs[label].values[name], first.values[name], images, options, _both(runs[label], first, name)
+        )
         for name in names
         for label in labels[1:]
         if name in first.values and name in runs[label].values
@@ -114,14 +141,17 @@ def summarise(runs: dict[str, Columns], names: list[str], options: ComparisonOpt
     corrected = correct(differences)
     metrics: dict[str, Any] = {}
     for name in names:
-        had = [label for label in labels if name in runs[label].values]
-        metric = METRICS[name]
+        had = {label: columns for label, columns in runs.items() if name in columns.values}
+        metric, said = numbers[name]
         metrics[name] = {
             "group": metric.group,
-            "better": metric.better,
-            "definition": metric.definition,
-            "source": metric.source,
-            "runs": {label: asdict(estimate(runs[label].values[name], images, options)) for label in had},
+            "better": said.better,
+            "definition": said.definition,
+            "source": said.source or metric.source,
+            "runs": {
+                label: asdict(estimate(columns.values[name], images, options, columns.draws.get(name)))
+                for label, columns in had.items()
+            },
             "differences": {label: asdict(corrected[name, label]) for label in had if (name, label) in corrected},
             "by_size": _by_size(runs, name, images, options) if metric.group == "localisation" else {},
         }
@@ -130,8 +160,8 @@ def summarise(runs: dict[str, Columns], names: list[str], options: ComparisonOpt
         "images": len(set(first.images)),
         "reference": labels[0],
         "metrics": metrics,
-        "curves": {label: _means(columns.curves) for label, columns in runs.items()},
-        "layers": {label: _means(columns.layers) for label, columns in runs.items()},
+        "curves": {label: _means(columns.curves, images) for label, columns in runs.items()},
+        "layers": {label: _means(columns.layers, images) for label, columns in runs.items()},
     }
 
 
@@ -154,12 +184,24 @@ def _by_size(runs: dict[str, Columns], name: str, images: np.ndarray, options: C
     return found
 
 
-def _means(table: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Mean and standard error at every point, over the records that have the curve."""
+def _both(one: Columns, other: Columns, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """The draws of a random metric in two runs, if both have as many."""
+    first, second = one.draws.get(name), other.draws.get(name)
+    if first is None or second is None or first.shape != second.shape:
+        return None
+    return first, second
+
+
+def _means(table: dict[str, np.ndarray], images: np.ndarray) -> dict[str, Any]:
+    """Mean and standard error at every point, over the records that have the curve; images are drawn, not records."""
     found = {}
     for name, rows in table.items():
-        held = rows[~np.isnan(rows).any(1)]
-        if len(held):
-            error = held.std(0, ddof=1) / np.sqrt(len(held)) if len(held) > 1 else np.zeros(held.shape[1])
-            found[name] = {"mean": held.mean(0).tolist(), "error": error.tolist(), "records": len(held)}
+        held = ~np.isnan(rows).any(1)
+        if held.any():
+            _, place = np.unique(images[held], return_inverse=True)
+            counts = np.bincount(place).astype(np.float64)
+            sums = np.stack([np.bincount(place, column) for column in rows[held].T], 1)  # (images, points)
+            mean, many = sums.sum(0) / counts.sum(), len(counts)
+            spread = np.sqrt(((sums - mean * counts[:, None]) ** 2).sum(0) * many / max(many - 1, 1))
+            found[name] = {"mean": mean.tolist(), "error": (spread / counts.sum()).tolist(), "records": int(held.sum())}
     return found

@@ -1,6 +1,6 @@
 """Models: load one, preprocess images for it, capture what the methods need."""
 
-from mmel_cli.model.adapter import BUILTIN, Adapter, Captions, CaptureRequest, ModelSpec, Pixels
+from mmel_cli.model.adapter import BUILTIN, Adapter, Captions, CaptureRequest, ModelSpec
 from mmel_cli.model.families import FAMILIES, load_model
 from mmel_cli.model.probe import CoverProbe
 
@@ -12,6 +12,5 @@ __all__ = [
     "CaptureRequest",
     "CoverProbe",
     "ModelSpec",
-    "Pixels",
     "load_model",
 ]

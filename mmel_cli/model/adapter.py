@@ -9,8 +9,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmel_cli.scoring import Scoring
-from mmel_cli.tensors import Capture
-from mmel_cli.types import Box, Word
+from mmel_cli.tensors import Capture, Pixels
+from mmel_cli.types import Word
 
 BUILTIN = "builtin"
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
@@ -52,14 +52,6 @@ class CaptureRequest:
     hidden: bool = False
     alignment: bool = False
     one_head: bool = False  # run attention at the explained layers as one head (METHOD 2, heads: single)
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """One preprocessed image and the part of the original that its patch grid covers."""
-
-    values: Float[Tensor, "3 height width"]
-    box: Box
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPImageProcessorPil, CLIPModel
 
 from mmel_cli.errors import ModelError
-from mmel_cli.model.adapter import Captions, CaptureRequest, ModelSpec, Pixels
+from mmel_cli.model.adapter import Captions, CaptureRequest, ModelSpec
 from mmel_cli.model.capture import Recording, activations, one_head, record
 from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
 from mmel_cli.model.preprocess import describe, preprocess
 from mmel_cli.model.words import token_texts, words_of
 from mmel_cli.scoring import Scoring
-from mmel_cli.tensors import Capture, Tower
+from mmel_cli.tensors import Capture, Pixels, Tower
 
 # float16 gradients of a cosine underflow; a power of two is exact to multiply and to divide out
 _GRADIENT_SCALE = {torch.float16: 2.0**10}

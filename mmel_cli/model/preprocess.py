@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mmel_cli.errors import ModelError, UsageError
-from mmel_cli.model.adapter import Pixels
+from mmel_cli.tensors import Pixels
 from mmel_cli.types import Box
 
 GEOMETRIES = ("native", "squash", "letterbox")

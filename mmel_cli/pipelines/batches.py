@@ -19,22 +19,13 @@ from PIL.Image import Image
 
 from mmel_cli.data.images import ImageLimits, decode
 from mmel_cli.errors import RecordError
-from mmel_cli.model import Pixels
+from mmel_cli.tensors import Decoded, Pixels
 from mmel_cli.types import Failure, ImageRef, Sample
 
 _AHEAD = 2  # batches that are decoded before they are needed
 
 Keep = Callable[[Image], Image]
 """Makes of the upright RGB original the copy that is needed later, at a size that does not grow with the original."""
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What is kept of an image: as model input, the copies that were asked for, and how large it was."""
-
-    pixels: Pixels
-    size: tuple[int, int]  # height, width of the original
-    kept: Mapping[str, Image] = field(default_factory=dict)  # by the names in Loader.keep
 
 
 _Found = Decoded | RecordError

@@ -17,10 +17,10 @@ from mmel_cli.data.truth import read_truth
 from mmel_cli.errors import MmelError, ModelError, RecordError
 from mmel_cli.fields import Field, Sizes, check
 from mmel_cli.geometry import to_grid
-from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, Pixels
+from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
-from mmel_cli.tensors import Attribution, Capture, Probe
+from mmel_cli.tensors import Attribution, Capture, Pixels, Probe
 from mmel_cli.types import Explanation, Failure, Sample
 
 _LIMITS = ImageLimits()

@@ -11,12 +11,13 @@ import numpy as np
 from mmel_cli.archive import Archive
 from mmel_cli.config import TrainConfig
 from mmel_cli.errors import UsageError
+from mmel_cli.evaluation.bench import Subject
 from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter
 from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Loader
 from mmel_cli.pipelines.origin import Input, find_input
-from mmel_cli.pipelines.subjects import Stream, Subject
+from mmel_cli.pipelines.subjects import Stream
 from mmel_cli.runs import Events, RunFolder
 from mmel_cli.training import ExampleStore, split_of
 from mmel_cli.training.objectives import FINER

@@ -15,7 +15,6 @@ from mmel_cli.config import MethodConfig, RunConfig, method_of
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import ArchiveError, UsageError
 from mmel_cli.fields import MAP
-from mmel_cli.model import Pixels
 from mmel_cli.pipelines.batches import Batch, Loader
 from mmel_cli.pipelines.explain import versions
 from mmel_cli.pipelines.origin import Input, find_input, noted_origin
@@ -24,6 +23,7 @@ from mmel_cli.pipelines.subjects import Stream
 from mmel_cli.runs import EXPLAINED, CommittedRecords, Events, RunFolder, committed_records, fingerprint, run_identity
 from mmel_cli.runs.folder import ARCHIVE, REPORT
 from mmel_cli.runs.summary import Summary, write_results
+from mmel_cli.tensors import Pixels
 from mmel_cli.types import Explanation, RunInfo, Trained
 
 _BATCH = 32

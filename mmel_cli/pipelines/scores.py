@@ -1,15 +1,21 @@
 """The folder of an evaluation: eval.yaml, one score log a run, per_record.csv, metrics.json, plots."""
 
 import csv
+import hashlib
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
+import numpy as np
+
+from mmel_cli.archive import Archive
 from mmel_cli.errors import UsageError
-from mmel_cli.evaluation.summary import Scores
+from mmel_cli.evaluation import named
+from mmel_cli.evaluation.summary import SIZES, Columns, Scores
+from mmel_cli.fields import MAP, TOKEN_MAP
 from mmel_cli.runs import IdSet, RunFolder, differences, fingerprint
 from mmel_cli.runs.failures import NAME as FAILURES
 from mmel_cli.runs.folder import METRICS_FILE, PLOTS, SCORES, TABLE
@@ -62,21 +68,81 @@ def read_scores(path: Path) -> Iterator[Scores]:
                 yield Scores(**entry)
 
 
-def begin(folder: RunFolder, identity: dict[str, str], content: dict[str, Any]) -> None:
-    """Write eval.yaml, or check that an earlier evaluation there was of the same records and settings.
+class DoneInAll:
+    """The records that every log has."""
 
-    Raises:
-        UsageError: if it was of others; what differs is named with both values.
-    """
-    before = folder.notes()
-    scored = any(log.stat().st_size for log in (folder.path / SCORES).glob("*.jsonl"))
-    if scored and before.get("identity_sha256") != fingerprint(identity):
-        noted = before.get("identity")
-        was = "; ".join(differences(noted, identity)) if isinstance(noted, dict) else "it is of an older mmel"
-        raise UsageError(
-            f"--out {folder.path}: holds another evaluation: {was}; give another folder, or --overwrite to start anew"
-        )
-    folder.note({"identity_sha256": fingerprint(identity), "identity": identity} | content)
+    def __init__(self, sets: Sequence[IdSet]) -> None:
+        self._sets = sets
+
+    def __contains__(self, record_id: object) -> bool:
+        return bool(self._sets) and all(record_id in ids for ids in self._sets)
+
+
+def log_path(folder: RunFolder, path: Path, archive: Archive, family: str) -> Path:
+    """One log a metric family and run: it stays when the run is compared with others later."""
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in path.resolve().name)[-80:]
+    return folder.path / SCORES / f"{name}-{family}-{fingerprint(describe(path, archive))[:12]}.jsonl"
+
+
+def describe(path: Path, archive: Archive) -> dict[str, Any]:
+    """What tells the maps of one run from those of another."""
+    info = archive.info
+    return {
+        "path": str(path.resolve()),
+        "config_sha256": info.config_sha256,
+        "model": info.model,
+        "model_sha256": info.model_sha256,
+        "method": info.method,
+        "layers": list(info.layers),
+        "records": len(archive),
+        "ids_sha256": lines_sha256(archive.ids),
+        "maps_sha256": archive.digest(*(f.name for f in info.fields if f in (MAP, TOKEN_MAP))),
+    }
+
+
+def lines_sha256(lines: Iterable[str]) -> str:
+    """SHA-256 of texts in order."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What scores depend on: all of them, and those of each metric family; and the numbers that are reported."""
+
+    common: dict[str, str]
+    families: dict[str, dict[str, str]]
+    names: tuple[str, ...]
+
+    def join(self, folder: RunFolder) -> "Identity":
+        """The same with what the folder holds already.
+
+        Raises:
+            UsageError: if it was scored with other records or settings; what differs is named with both values.
+        """
+        before = folder.notes()
+        if not any(log.stat().st_size for log in (folder.path / SCORES).glob("*.jsonl")):
+            return self
+        noted, families = before.get("identity"), before.get("families")
+        if not isinstance(noted, dict) or not isinstance(families, dict):
+            raise _other(folder, ["it is of an older mmel"])
+        was = differences(noted, self.common)
+        for family, identity in self.families.items():
+            was += [f"{text} (of {family})" for text in differences(families.get(family, identity), identity)]
+        if was:
+            raise _other(folder, was)
+        names = [name for name in named() if name in {*self.names, *before.get("names", ())}]
+        return Identity(self.common, families | self.families, tuple(names))
+
+    def plain(self) -> dict[str, Any]:
+        """For eval.yaml."""
+        return {"identity": self.common, "families": self.families, "names": list(self.names)}
+
+
+def _other(folder: RunFolder, was: list[str]) -> UsageError:
+    return UsageError(
+        f"--out {folder.path}: holds another evaluation: {'; '.join(was)}; give another folder, or --overwrite to "
+        "start anew"
+    )
 
 
 def write_failures(folder: RunFolder, failures: dict[str, list[Failure]]) -> int:
@@ -86,22 +152,25 @@ def write_failures(folder: RunFolder, failures: dict[str, list[Failure]]) -> int
     return len(rows)
 
 
-def write_table(path: Path, rows: Iterator[tuple[str, str, Scores]], metrics: list[str]) -> None:
+def write_table(path: Path, runs: Mapping[str, Columns], captions: Mapping[str, str], metrics: Sequence[str]) -> None:
     """per_record.csv: a row a run and record; undefined and refused metrics are empty.
 
     Args:
         path: the file.
-        rows: run, caption and scores.
+        runs: the scores by label.
+        captions: by record id.
         metrics: the columns.
     """
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["run", "id", "image", "caption", "size", *metrics])
-        for run, caption, scores in rows:
-            texts = [as_text(text) for text in (run, scores.id, scores.image, caption)]
-            numbers = ["" if (value := scores.values.get(name)) is None else repr(value) for name in metrics]
-            writer.writerow([*texts, scores.size or "", *numbers])
+        for run, columns in runs.items():
+            for row, (name, image) in enumerate(zip(columns.ids, columns.images, strict=True)):
+                texts = [as_text(text) for text in (run, name, image, captions.get(name, ""))]
+                size = SIZES[columns.sizes[row]] if columns.sizes[row] >= 0 else ""
+                values = [columns.values[metric][row] if metric in columns.values else np.nan for metric in metrics]
+                writer.writerow([*texts, size, *("" if np.isnan(value) else repr(float(value)) for value in values)])
     temporary.rename(path)
 
 

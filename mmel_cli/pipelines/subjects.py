@@ -1,8 +1,10 @@
 """What is scored: records of an archive with their image, their ground truth and their place in the input."""
 
+from collections import OrderedDict
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import BinaryIO
 
 import numpy as np
@@ -11,19 +13,13 @@ from mmel_cli.archive import Archive
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.truth import read_truth
 from mmel_cli.errors import RecordError
-from mmel_cli.pipelines.batches import Batch, Decoded, Loader, by_image
+from mmel_cli.evaluation.bench import Subject
+from mmel_cli.pipelines.batches import Batch, Loader, by_image
 from mmel_cli.pipelines.origin import Input
+from mmel_cli.tensors import Decoded
 from mmel_cli.types import Explanation, Failure, ImageRef, Sample
 
-
-@dataclass(frozen=True)
-class Subject:
-    """One record to score; `image` and `truth` where metrics need them and the input has them."""
-
-    record: Explanation
-    sample: Sample
-    image: Decoded | None = None
-    truth: np.ndarray | None = None  # bool, at the original's size
+_IMAGES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -84,10 +80,62 @@ class Stream:
             image = batch.images.get(sample.ref.key)
             try:
                 _check_same(record, sample, image)
-                subjects.append(Subject(record, sample, image, mask.result() if mask else None))
+                truth = mask.result() if mask else None
+                subjects.append(Subject(record, sample, image, truth, layer_evidence(record, self.archive)))
             except RecordError as error:
                 failures.append(Failure(sample.id, error.stage, str(error)))
         return subjects, failures
+
+
+def layer_evidence(record: Explanation, archive: Archive) -> dict[str, np.ndarray]:
+    """The record's maps of each layer that are evidence, by the field's name without its group."""
+    declared = [f.name for f in archive.info.fields if f.evidence and f.dims == ("layers", "rows", "columns")]
+    return {name.split("/")[-1]: record.fields[name] for name in declared}
+
+
+@dataclass
+class Siblings:
+    """All wanted records of an image with their truth, wherever they stand; of a few images at a time."""
+
+    archive: Archive
+    source: Input
+    wanted: frozenset[str]
+    truth: bool
+    limits: ImageLimits
+    _images: OrderedDict[str, list[Subject]] = field(default_factory=OrderedDict)
+
+    def __call__(self, record: Explanation) -> list[Subject]:
+        """The records of the same image, in the order of their ids; the record itself is among them."""
+        if record.image not in self._images:
+            ids = self._ids.get(record.image, [])
+            self._images[record.image] = [self._subject(name) for name in ids] if len(ids) > 1 else []
+            while len(self._images) > _IMAGES_AT_ONCE:
+                self._images.popitem(last=False)
+        return self._images[record.image]
+
+    @cached_property
+    def _ids(self) -> dict[str, list[str]]:
+        """Ids by image, sorted."""
+        found: dict[str, list[str]] = {}
+        for name, image in zip(self.archive.column("id"), self.archive.column("image"), strict=True):
+            if name in self.wanted:
+                found.setdefault(str(image), []).append(str(name))
+        return {image: sorted(names) for image, names in found.items()}
+
+    @cached_property
+    def _samples(self) -> dict[str, Sample]:
+        """Where the truth of these records lies."""
+        several = {name for names in self._ids.values() if len(names) > 1 for name in names}
+        return {sample.id: sample for sample in self.source.samples() if sample.id in several} if self.truth else {}
+
+    def _subject(self, name: str) -> Subject:
+        record = self.archive[name]
+        sample = self._samples.get(name) or Sample(name, record.image, ImageRef(record.image, _absent), record.caption)
+        try:
+            truth = read_truth(sample, record.image_size, self.limits) if self.truth else None
+        except RecordError:  # it is a Failure where it is scored itself
+            truth = None
+        return Subject(record, sample, None, truth)
 
 
 def _check_same(record: Explanation, sample: Sample, image: Decoded | None) -> None:

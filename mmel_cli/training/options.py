@@ -42,7 +42,7 @@ class TrainOptions:
             raise ValueError(
                 "training.validation must lie in 0..1, learning_rate and softness above 0, regularisation not below 0"
             )
-        if self.faithfulness_weight <= 0 or self.blur <= 0:
-            raise ValueError("training.faithfulness_weight and blur must be above 0")
+        if self.faithfulness_weight <= 0 or not 0 < self.blur <= 1:
+            raise ValueError("training.faithfulness_weight must be above 0, training.blur in 0..1")
         if not self.fractions or not all(0 < part < 1 for part in self.fractions):
             raise ValueError("training.fractions must be parts of the image, between 0 and 1")

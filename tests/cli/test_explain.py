@@ -59,7 +59,7 @@ def test_one_of_each_fault_among_fifty_good_pairs(messy, tiny, tmp_path, mmel):
     assert (summary["done"], summary["failed"], summary["without_caption"]) == (51, 8, 1)
     assert summary["failed_by_stage"] == {"image": 5, "pair": 3}
     assert "8 failed (5 image, 3 pair" in out
-    assert "1 images had no caption" in out
+    assert "1 image had no caption" in out
     assert len(list((tmp_path / "run/heatmaps").rglob("*.png"))) == 51
     report = (tmp_path / "run/index.html").read_text()
     assert "a dog [/b] &lt;script&gt;" in report
@@ -136,7 +136,7 @@ def test_a_caption_longer_than_the_context_is_recorded(photos, tiny, tmp_path, m
     text = "a red dog on the grass " * 5
     code, out, _ = mmel("explain", photos / "00.png", "--caption", text, "--out", tmp_path / "run", "--model", tiny)
     assert code == 0
-    assert "1 captions were longer" in out
+    assert "1 caption longer" in out
     with load_archive(tmp_path / "run") as archive:
         record = next(iter(archive))
     assert record.truncated

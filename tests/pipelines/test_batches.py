@@ -20,9 +20,9 @@ from mmel_cli.archive.schema import read_info, write_info
 from mmel_cli.data import open_source
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.scenes.folder import write_scenes
-from mmel_cli.model import Pixels
 from mmel_cli.pipelines import batches
 from mmel_cli.pipelines.batches import Loader, by_count
+from mmel_cli.tensors import Pixels
 
 QUICK = ["--set", "comparison.resamples=99", "--set", "faithfulness.steps=3"]
 

@@ -1,0 +1,154 @@
+"""The bench that metrics measure on: the records with their images and truth, the model, and what several share."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from mmel_cli.evaluation.faithfulness import CaptionSet, FaithfulnessOptions, PixelEmbeds, embed_pixels
+from mmel_cli.evaluation.localisation import as_tensor
+from mmel_cli.model import Adapter
+from mmel_cli.tensors import Decoded
+from mmel_cli.types import Explanation, Sample
+
+_Kept = TypeVar("_Kept")
+_Options = TypeVar("_Options")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One record to score; `image` and `truth` where metrics need them and the input has them."""
+
+    record: Explanation
+    sample: Sample
+    image: Decoded | None = None
+    truth: np.ndarray | None = None  # bool, at the original's size
+    layer_maps: Mapping[str, np.ndarray] = field(default_factory=dict)  # evidence by layer, (layers, h, w), by field
+
+    @property
+    def decoded(self) -> Decoded:
+        """The image, which a metric that needs images always has."""
+        if self.image is None:
+            raise LookupError(f"{self.record.id}: its image was not asked for; name it in the metric's needs")
+        return self.image
+
+
+class Explainer(Protocol):
+    """Makes maps anew, with the run's own method and model."""
+
+    @property
+    def layers(self) -> int:
+        """Of the vision tower."""
+        ...
+
+    def maps(self, samples: Sequence[Sample], images: Mapping[str, Decoded]) -> dict[str, np.ndarray]:
+        """The finite maps, by record id; images by the key of their reference."""
+        ...
+
+    def randomised(self, layers: int, seed: int) -> "Explainer":
+        """The same with the top `layers` of the vision tower re-initialised, cumulatively for one seed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Captions to tell the right one from, embedded once, and the images that they are captions of."""
+
+    texts: tuple[str, ...]
+    images: tuple[frozenset[str], ...]
+    embeds: Float[Tensor, "captions width"]
+
+
+@dataclass(frozen=True)
+class Partner:
+    """An image that mosaics are filled up with."""
+
+    image: str
+    captions: frozenset[str]
+    tile: Image.Image  # at the model's input size
+
+
+@dataclass
+class Bench:
+    """What metrics measure with. What is made for a batch is kept until the next one begins."""
+
+    options: Mapping[type, Any]  # the settings of each part, by their class
+    model: Adapter | None = None
+    explainer: Explainer | None = None
+    rivals: Rivals | None = None
+    find_partners: Callable[[], tuple[Partner, ...]] = tuple
+    siblings: Callable[[Explanation], Sequence[Subject]] = lambda _record: ()
+    _kept: dict[Hashable, Any] = field(default_factory=dict)
+
+    @cached_property
+    def partners(self) -> tuple[Partner, ...]:
+        """Images to fill mosaics up with, looked for once."""
+        return self.find_partners()
+
+    def begin(self) -> None:
+        """Forget what was made for the batch before."""
+        self._kept.clear()
+
+    def option(self, kind: type[_Options]) -> _Options:
+        """The settings of a part."""
+        return cast("_Options", self.options[kind])
+
+    @property
+    def adapter(self) -> Adapter:
+        """The model, which a metric that needs it always has."""
+        if self.model is None:
+            raise LookupError("no model was asked for; name it in the metric's needs")
+        return self.model
+
+    @property
+    def again(self) -> Explainer:
+        """What makes maps anew, which a metric that needs the method always has."""
+        if self.explainer is None:
+            raise LookupError("no method was asked for; name it in the metric's needs")
+        return self.explainer
+
+    def pixels(self, subjects: Sequence[Subject]) -> Float[Tensor, "records 3 height width"]:
+        """The model's normalised input, on its device."""
+        stacked = torch.stack([subject.decoded.pixels.values for subject in subjects])
+        return stacked.to(self.adapter.spec.device)
+
+    def images(self, subjects: Sequence[Subject]) -> Float[Tensor, "records width"]:
+        """Unit embeddings of the images."""
+        return self._keep("images", subjects, lambda: self.adapter.embed_images(self.pixels(subjects)))
+
+    def texts(self, subjects: Sequence[Subject]) -> Float[Tensor, "records width"]:
+        """Unit embeddings of the captions."""
+        captions = [subject.record.caption for subject in subjects]
+        return self._keep("texts", subjects, lambda: self.adapter.embed_texts(self.adapter.tokenize(captions)))
+
+    def curves(self, subjects: Sequence[Subject]) -> PixelEmbeds:
+        """Embeddings of the images as pixels go and come back."""
+        maps, options = as_tensor([subject.record.map for subject in subjects]), self.option(FaithfulnessOptions)
+        return self._keep("curves", subjects, lambda: embed_pixels(self.adapter, self.pixels(subjects), maps, options))
+
+    def clean_maps(self, subjects: Sequence[Subject]) -> dict[str, np.ndarray]:
+        """Maps made anew: not the archive's, since another dtype or device would count as a change."""
+        images = {subject.sample.ref.key: subject.decoded for subject in subjects}
+        return self._keep("maps", subjects, lambda: self.again.maps([s.sample for s in subjects], images))
+
+    def choice(self, subjects: Sequence[Subject]) -> CaptionSet:
+        """What each record's caption is told from."""
+        if self.rivals is None:
+            raise LookupError("no captions were asked for; name them in the metric's needs")
+        rivals = self.rivals
+        known = list(zip(rivals.texts, rivals.images, strict=True))
+        excluded = [[text == s.record.caption or s.record.image in of for text, of in known] for s in subjects]
+        own = self.texts(subjects)
+        return CaptionSet(own, rivals.embeds, torch.tensor(excluded, device=own.device), self.adapter.spec.scoring)
+
+    def _keep(self, what: str, subjects: Sequence[Subject], make: Callable[[], _Kept]) -> _Kept:
+        key = (what, tuple(subject.record.id for subject in subjects))
+        if key not in self._kept:
+            self._kept[key] = make()
+        return cast("_Kept", self._kept[key])

@@ -1,0 +1,164 @@
+"""One run to score: what of it can be had, with which model and method, then batch by batch."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mmel_cli.archive import Archive
+from mmel_cli.attribution import find_method
+from mmel_cli.config import EvalConfig
+from mmel_cli.errors import MmelError, UsageError
+from mmel_cli.evaluation import METRICS, Metric, named
+from mmel_cli.evaluation.bench import Bench
+from mmel_cli.model import Adapter, load_model
+from mmel_cli.names import count
+from mmel_cli.pipelines import scores
+from mmel_cli.pipelines.batches import Loader
+from mmel_cli.pipelines.engine import Engine
+from mmel_cli.pipelines.measure import EngineExplainer, Measurer, tolerance
+from mmel_cli.pipelines.origin import Input, find_input, find_model, find_weights
+from mmel_cli.pipelines.rivals import RivalTexts, find_partners
+from mmel_cli.pipelines.subjects import Siblings, Stream
+from mmel_cli.runs import Events, RunFolder
+from mmel_cli.types import Failure
+
+
+@dataclass(frozen=True)
+class Run:
+    """One archive to score."""
+
+    label: str
+    path: Path
+    archive: Archive
+
+
+@dataclass
+class Tally:
+    """What became of each run, by label."""
+
+    refused: dict[str, dict[str, str]] = field(default_factory=dict)  # by number: why
+    failures: dict[str, list[Failure]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """One run, with all that scoring it takes."""
+
+    run: Run
+    wanted: frozenset[str]  # record ids
+    names: tuple[str, ...]  # of numbers
+    rivals: RivalTexts
+    config: EvalConfig
+    folder: RunFolder
+    events: Events
+
+    def score(self, tally: Tally) -> None:
+        """Score what is not scored yet; metrics that cannot be had are refused by name."""
+        run, source = self.run, find_input(self.run.path, self.run.archive.info, self.config.data)
+        with ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(self.config.workers))
+            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            model, engine, reasons = self._load(source)
+            refused = self._refuse(reasons, tally)
+            metrics = {family: METRICS[family] for family in self._families() if family not in refused}
+            bench = self._bench(model, engine, reasons)
+            stream = self._stream(source, metrics, bench, pool)
+            bench.siblings = Siblings(run.archive, source, self.wanted, stream.truth, self.config.image.limits)
+            bench.find_partners = partial(find_partners, stream)
+            paths = {family: scores.log_path(self.folder, run.path, run.archive, family) for family in metrics}
+            logs = {family: stack.enter_context(scores.ScoreLog(path)) for family, path in paths.items()}
+            done = scores.DoneInAll([log.done for log in logs.values()])
+            if logs and (before := min(len(log.done) for log in logs.values())):
+                self.events.message(f"{run.label}: {count(before, 'record')} scored before")
+                self.events.progress(before, 0)
+            measurer = Measurer(metrics, logs, bench, self._tolerance(model, engine))
+            failures = tally.failures.setdefault(run.label, [])
+            for subjects, unusable in stream.batches(done):
+                unsound = measurer.measure(subjects)
+                failures += [*unusable, *unsound]
+                self.events.progress(len(subjects) - len(unsound), len(unusable) + len(unsound))
+                if self.folder.stop.asked():
+                    break
+
+    def _families(self) -> list[str]:
+        """The metric families of the wanted numbers."""
+        return [family for family, metric in METRICS.items() if any(n.name in self.names for n in metric.names)]
+
+    def _refuse(self, reasons: Mapping[str, str], tally: Tally) -> set[str]:
+        """Note and tell which numbers cannot be had; the families that they are of."""
+        numbers = named()
+        why = {name: reasons[need] for name in self.names for need in sorted(numbers[name][0].needs) if need in reasons}
+        if why:
+            tally.refused[self.run.label] = why
+        for reason in dict.fromkeys(why.values()):
+            names = ", ".join(name for name, cause in why.items() if cause == reason)
+            self.events.message(f"{self.run.label}: refused {names}: {reason}")
+        return {family for family in self._families() if METRICS[family].needs & set(reasons)}
+
+    def _load(self, source: Input) -> tuple[Adapter | None, Engine | None, dict[str, str]]:
+        """The run's model and method where a metric needs them, and by need why it cannot be met."""
+        needs = {need for family in self._families() for need in METRICS[family].needs}
+        reasons: dict[str, str] = {}
+        if source.gone:
+            reasons |= {"images": source.gone, "truth": source.gone}
+        elif "truth" in needs and not source.any_truth(self.wanted):
+            reasons["truth"] = "the input has no masks and no boxes for these records"
+        if len(self.rivals.texts) < 2:
+            reasons["captions"] = "there is only one distinct caption; give --captions FILE"
+        if "model" not in needs or source.gone:
+            return None, None, reasons
+        self.events.message(f"{self.run.label}: input {source.shown}")
+        model, engine, why = self._load_model()
+        return model, engine, reasons | why
+
+    def _load_model(self) -> tuple[Adapter | None, Engine | None, dict[str, str]]:
+        run, config, info = self.run, self.config, self.run.archive.info
+        try:
+            name = find_model(run.path, info, config.model)
+        except UsageError as error:
+            return None, None, {"model": str(error)}
+        self.events.message(f"{run.label}: model {name}")
+        try:
+            model = load_model(name, config.device, config.dtype)
+        except UsageError:
+            raise
+        except MmelError as error:
+            return None, None, {"model": str(error)}
+        if model.spec.sha256 != info.model_sha256:
+            was, now = info.model_sha256[:12], model.spec.sha256[:12]
+            return None, None, {"model": f"the model changed: SHA-256 of its weights was {was}, is {now}; give --model"}
+        try:
+            method = find_weights(run.path, info)
+            engine = Engine.build(model, find_method(method.name), method.params, config.image.limits)
+        except MmelError as error:
+            return model, None, {"method": str(error)}
+        changed = [name for name, value in engine.decides.items() if info.described.get(name, value) != value]
+        if changed:
+            return model, None, {"method": f"its {changed[0]} changed since the maps were made; explain again"}
+        return model, engine, {}
+
+    def _bench(self, model: Adapter | None, engine: Engine | None, reasons: Mapping[str, str]) -> Bench:
+        config = self.config
+        parts: tuple[Any, ...] = (config.faithfulness, config.aid, config.localisation, config.sanity)
+        options = {base: part for part in parts for base in type(part).__mro__[:-1]}
+        rivals = self.rivals.embed(model) if model is not None and "captions" not in reasons else None
+        return Bench(options, model, EngineExplainer(engine) if engine else None, rivals)
+
+    def _stream(self, source: Input, metrics: Mapping[str, Metric], bench: Bench, pool: ThreadPoolExecutor) -> Stream:
+        limits, loader = self.config.image.limits, None
+        if bench.model is not None:
+            keep = {name: copy for metric in metrics.values() for name, copy in metric.copies(bench).items()}
+            preprocess = partial(bench.model.preprocess, geometry=self.run.archive.info.geometry)
+            loader = Loader(pool, limits, preprocess, keep)
+        truth = not source.gone and any("truth" in metric.needs for metric in metrics.values())
+        return Stream(self.run.archive, source, self.wanted, self.config.batch_size, loader, truth, limits, pool)
+
+    def _tolerance(self, model: Adapter | None, engine: Engine | None) -> float | None:
+        limit = tolerance(self.run.archive.info.dtype, one_head=engine is not None and engine.request.one_head)
+        if model is not None and model.spec.dtype != "float32":
+            limit = limit and tolerance(model.spec.dtype, one_head=False)
+        return limit
