@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from PIL.Image import Image
 from torch import Tensor
 
+from mmel_cli.errors import ModelError
 from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Capture, Pixels
 from mmel_cli.types import Word
@@ -72,9 +73,17 @@ class Captions:
     def covered(self, row: int, kept: Bool[Tensor, "copies keys"]) -> "Captions":
         """One caption, once for each row of `kept`: keys that are not kept are not attended to.
 
-        `kept` has a column for each key of the caption; further ones count as padding.
+        `kept` has a column for each key of the caption, or for each column of `places`.
+
+        Raises:
+            ModelError: if it has another number: what it was made from was read by another tokenizer.
         """
         count, own = len(kept), self.places[row][self.places[row] >= 0]
+        if kept.shape[1] not in (len(own), self.places.shape[1]):
+            raise ModelError(
+                f"evidence of {kept.shape[1]} tokens for a caption that the model reads as {len(own)} "
+                f"({' '.join(self.tokens[row])[:60]}); use the tokenizer that it was explained with"
+            )
         mask = self.mask[row].repeat(count, 1)
         mask[:, own] *= kept[:, : len(own)].to(mask)
         return replace(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmel_cli.errors import ModelError
 from mmel_cli.model import BUILTIN, load_model
 from mmel_cli.model.words import trimmed, words_of
 
@@ -104,8 +105,11 @@ def test_covered_captions_leave_start_end_and_the_rest_alone(builtin):
             for p, m in enumerate(captions.mask[0].tolist())
         ],
     ]
-    padded = torch.cat([kept, torch.zeros(3, 4, dtype=torch.bool)], 1)
+    padded = torch.cat([kept, torch.ones(3, captions.places.shape[1] - keys, dtype=torch.bool)], 1)
     assert torch.equal(captions.covered(0, padded).mask, covered.mask)
+    for wrong in (kept[:, 1:], padded[:, : keys + 1]):
+        with pytest.raises(ModelError, match="the tokenizer that it was explained with"):
+            captions.covered(0, wrong)
     embeds = builtin.embed_texts(covered)
     assert (embeds[0] - builtin.embed_texts(captions)[0]).abs().max() < 1e-6
     assert (embeds[1] - embeds[0]).abs().max() > 1e-3
