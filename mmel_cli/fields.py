@@ -68,6 +68,11 @@ class Field:
         return self.dims[-2:] == ("rows", "columns")
 
     @property
+    def by_region(self) -> bool:
+        """Whether it has regions of several cells."""
+        return any(_SIZED.fullmatch(dim) and dim.partition("(")[0] == "regions" for dim in self.dims)
+
+    @property
     def ragged(self) -> bool:
         """Whether a record has its own number of tokens or words."""
         return any(dim in RAGGED_DIMS for dim in self.dims)

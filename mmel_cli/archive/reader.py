@@ -57,10 +57,10 @@ class Archive:
         for path in paths:
             file, info = open_safely(path)
             with file:
-                held = (info, _datasets(file))
+                described = (info, _datasets(file))
                 self._counts.append(len(file["id"]))
-            first = first or held
-            if held[0].config_sha256 != first[0].config_sha256 or held[1] != first[1]:
+            first = first or described
+            if described[0].config_sha256 != first[0].config_sha256 or described[1] != first[1]:
                 raise ArchiveError(f"{path}: is of another run than {paths[0]}; keep one run a folder")
             self.info = info
 

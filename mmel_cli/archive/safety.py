@@ -95,7 +95,7 @@ def check_storage(items: Mapping[str, h5py.Dataset], path: Path) -> None:
     Raises:
         ArchiveError: naming the dataset.
     """
-    held = 0
+    stored = 0
     for name, item in items.items():
         pipeline = _pipeline(item)
         text = h5py.check_string_dtype(item.dtype) is not None
@@ -103,17 +103,17 @@ def check_storage(items: Mapping[str, h5py.Dataset], path: Path) -> None:
             raise ArchiveError(f"{path}: {name} has filters that the format does not allow; refused")
         declared = math.prod(item.chunks) * (_REFERENCE if text else item.dtype.itemsize)
         chunks: list[tuple[int, tuple[int, ...]]] = []
-        item.id.chunk_iter(lambda chunk, found=chunks: found.append((chunk.size, chunk.chunk_offset)))
+        item.id.chunk_iter(lambda chunk, chunk_list=chunks: chunk_list.append((chunk.size, chunk.chunk_offset)))
         for size, offset in chunks:
             least, most = (declared, declared) if text else (declared / MAX_RATIO, declared * _GROWTH + _EXTRA)
             if not least <= size <= most:
                 raise ArchiveError(f"{path}: {name} stores {size} bytes as {declared}; refused")
             if size > _INFLATABLE and _inflates_beyond(item, offset, pipeline, declared):
                 raise ArchiveError(f"{path}: {name} holds more data than it declares; refused")
-        held += sum(size for size, _ in chunks)
+        stored += sum(size for size, _ in chunks)
         if text:
-            held += _text_bytes(item, [offset for _, offset in chunks])
-        if held > path.stat().st_size:
+            stored += _text_bytes(item, [offset for _, offset in chunks])
+        if stored > path.stat().st_size:
             raise ArchiveError(f"{path}: {name} uses the same stored bytes several times; refused")
 
 

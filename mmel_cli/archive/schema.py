@@ -69,9 +69,9 @@ class ArchiveOptions:
 def columns(info: RunInfo) -> dict[str, tuple[Any, tuple[int, ...]]]:
     """Type and shape of one record, by dataset, of everything that is no field."""
     count = info.max_tokens
-    held: dict[str, tuple[Any, tuple[int, ...]]] = dict(_BASE)
-    held |= {TOKENS_TEXT: (TEXT, (count,)), WORDS_TEXT: (TEXT, (count,)), WORDS_SPAN: (np.int32, (count, 2))}
-    return held
+    every: dict[str, tuple[Any, tuple[int, ...]]] = dict(_BASE)
+    every |= {TOKENS_TEXT: (TEXT, (count,)), WORDS_TEXT: (TEXT, (count,)), WORDS_SPAN: (np.int32, (count, 2))}
+    return every
 
 
 def check_fields(declared: Iterable[Field], info: RunInfo) -> None:
@@ -143,9 +143,9 @@ def read_info(file: h5py.File, name: str) -> tuple[int, RunInfo]:
 
 def _parse(attrs: dict[str, Any]) -> RunInfo:
     texts = ("model", "model_sha256", "method", "geometry", "device", "dtype", "config_sha256", "gradient", "trained")
-    held: dict[str, Any] = {key: str(attrs[key]) for key in texts}
+    values: dict[str, Any] = {key: str(attrs[key]) for key in texts}
     return RunInfo(
-        **held | {key: json.loads(attrs[key]) for key in _JSON},
+        **values | {key: json.loads(attrs[key]) for key in _JSON},
         layers=tuple(int(n) for n in attrs["layers"]),
         grid=version1.pair(attrs["grid"]),
         patch=int(attrs["patch"]),

@@ -44,9 +44,9 @@ def info(file: h5py.File) -> RunInfo:
     )
 
 
-def digest(held: RunInfo) -> str:
+def digest(info_read: RunInfo) -> str:
     """The checksum of the root attributes, as version 1 took it."""
-    values = {name: value for name, value in asdict(held).items() if name not in _LATER_ATTRIBUTES}
+    values = {name: value for name, value in asdict(info_read).items() if name not in _LATER_ATTRIBUTES}
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

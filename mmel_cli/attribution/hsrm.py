@@ -62,8 +62,8 @@ class Evidence:
     def fields(self) -> dict[str, Tensor]:
         """By the names of the declared fields; the reverse of `of`."""
         maps = (self.loosened, self.flow, self.alignment, self.attention, self.looseness)
-        found = {field.name: held for field, held in zip(_PATCH_FIELDS, maps, strict=True)}
-        return found | {shared_field(scale).name: held for scale, held in self.shared.items()}
+        by_name = {field.name: maps_of for field, maps_of in zip(_PATCH_FIELDS, maps, strict=True)}
+        return by_name | {shared_field(scale).name: maps_of for scale, maps_of in self.shared.items()}
 
 
 def extract(capture: Capture, scales: tuple[int, ...], temperature: float) -> Evidence:
@@ -162,11 +162,11 @@ def gate(evidence: Evidence, weights: HsrmWeights) -> PatchMaps:
 def consensus(evidence: Evidence, scales: tuple[int, ...]) -> Float[Tensor, "pairs scales height width"]:
     """Step 5's V_r: flow shared among look-alike regions, summed over all layers, its largest magnitude 1."""
     grid = (evidence.flow.shape[-2], evidence.flow.shape[-1])
-    found = []
+    shared_maps = []
     for scale in scales:
         total = evidence.shared[scale][:, :, FLOW_CHANNELS].sum((1, 2))
-        found.append(_enlarged(total[:, None], grid, scale)[:, 0])
-    maps = torch.stack(found, 1)
+        shared_maps.append(_enlarged(total[:, None], grid, scale)[:, 0])
+    maps = torch.stack(shared_maps, 1)
     return maps / maps.abs().amax((2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
 
 

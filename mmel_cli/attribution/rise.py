@@ -90,15 +90,15 @@ def mirrored(cells: int, length: int) -> Float[Tensor, "length cells"]:
 def _tokens(capture: Capture, probe: Probe, params: Params) -> Tensor:
     """The same estimate over the caption's tokens; captions of as many tokens have the same masks in every batch."""
     keys = capture.text.keys
-    found = torch.zeros(keys.shape, device=capture.score.device)
+    weighted = torch.zeros(keys.shape, device=capture.score.device)
     for pair, row in enumerate(keys):
         generator = torch.Generator().manual_seed(params.seed)
         count = int(row.sum())
         if count:
-            kept = (torch.rand(params.masks, count, generator=generator) < params.keep).to(found.device)
+            kept = (torch.rand(params.masks, count, generator=generator) < params.keep).to(weighted.device)
             scores = probe.covered_tokens(pair, kept)
-            found[pair, row] = (scores @ kept.float()) / (params.masks * params.keep)
-    return found
+            weighted[pair, row] = (scores @ kept.float()) / (params.masks * params.keep)
+    return weighted
 
 
 METHOD = Method(

@@ -50,7 +50,7 @@ def look(images: Float[Tensor, "images 3 height width"], view: View) -> Float[Te
 
 def averaged(fields: tuple[Field, ...]) -> tuple[Field, ...]:
     """Those of a method's fields that several views have a mean of: regions of single views have no common grid."""
-    return tuple(field for field in fields if not any(dim.startswith("regions(") for dim in field.dims))
+    return tuple(field for field in fields if not field.by_region)
 
 
 def overlay(

@@ -143,8 +143,8 @@ def choose_weights(
     shipped = SHIPPED / f"{target.model_sha256[:16]}.safetensors"
     if choice == "auto" and shipped.exists():
         notes = read_notes(shipped)
-        held = (notes["layers"], notes["scales"], notes.get("temperature"))
-        if held == (list(target.layers), list(scales), temperature):
+        trained_for = (notes["layers"], notes["scales"], notes.get("temperature"))
+        if trained_for == (list(target.layers), list(scales), temperature):
             origin = f"shipped with mmel ({notes.get('objective', '')})"
             return load_weights(shipped, target, scales), "shipped", origin
     if choice in ("auto", "untrained"):

@@ -75,16 +75,16 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     resolved = load_eval_config(config, settings or (), given)
     with console.reporter("Scoring", "records") as report:
         events = Events(report.message, report.total, report.progress)
-        found = pipeline.evaluate(runs, resolved, out, overwrite=overwrite, events=events)
+        evaluation = pipeline.evaluate(runs, resolved, out, overwrite=overwrite, events=events)
     if json:
-        console.document(found.report)
+        console.document(evaluation.report)
     else:
-        _show(found.report)
-        console.result(f"Results: {found.out}")
-    if found.signal is not None:
+        _show(evaluation.report)
+        console.result(f"Results: {evaluation.out}")
+    if evaluation.signal is not None:
         console.say("Stopped: what is scored is saved; run the same command again to go on")
-        raise typer.Exit(EXIT_TERMINATED if found.signal == signal.SIGTERM else EXIT_INTERRUPTED)
-    if found.failed or found.refused_names.intersection(resolved.metrics):
+        raise typer.Exit(EXIT_TERMINATED if evaluation.signal == signal.SIGTERM else EXIT_INTERRUPTED)
+    if evaluation.failed or evaluation.refused_names.intersection(resolved.metrics):
         raise typer.Exit(EXIT_PARTIAL)
 
 

@@ -53,22 +53,22 @@ def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
     resolved = load_train_config(config, settings or (), given)
     with console.reporter("Reading", "records") as report:
         events = Events(report.message, report.total, report.progress)
-        found = pipeline.train_weights(source, out, resolved, overwrite=overwrite, events=events)
+        training = pipeline.train_weights(source, out, resolved, overwrite=overwrite, events=events)
     if json:
-        console.document(found.plain())
+        console.document(training.plain())
     else:
-        _show(found)
-    if found.signal is not None:
-        kept = "the best so far is saved" if found.before else "nothing is learned yet"
+        _show(training)
+    if training.signal is not None:
+        kept = "the best so far is saved" if training.before else "nothing is learned yet"
         console.say(f"Stopped: {kept}; run the same command again to go on")
-        raise typer.Exit(EXIT_TERMINATED if found.signal == signal.SIGTERM else EXIT_INTERRUPTED)
-    if found.failed:
-        console.say(f"{count(found.failed, 'pair')} failed; each is named in a failures.jsonl in {found.folder}")
+        raise typer.Exit(EXIT_TERMINATED if training.signal == signal.SIGTERM else EXIT_INTERRUPTED)
+    if training.failed:
+        console.say(f"{count(training.failed, 'pair')} failed; each is named in a failures.jsonl in {training.folder}")
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _show(found) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
-    for name, before in found.before.items():
-        console.result(f"{name} on the validation images: {before:.4f} untrained, {found.after[name]:.4f} trained")
-    if found.before:
-        console.result(f"Weights: {found.weights} (curve and pictures in {found.folder})")
+def _show(training) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
+    for name, before in training.before.items():
+        console.result(f"{name} on the validation images: {before:.4f} untrained, {training.after[name]:.4f} trained")
+    if training.before:
+        console.result(f"Weights: {training.weights} (curve and pictures in {training.folder})")

@@ -121,20 +121,20 @@ def check_columns(root: Path, files: tuple[str, ...], column: str | None) -> Non
     Raises:
         UsageError: if no row of any file has them.
     """
-    found: dict[str, None] = {}
+    columns: dict[str, None] = {}
     for file in files:
         for _, row in read_rows(root / file, file):
             if isinstance(row, RecordError):
                 continue
-            found.update(dict.fromkeys(row))
-            named = column in found if column else any(key in found for key in (*COLUMNS, "caption_0"))
-            if named and "file_name" in found:
+            columns.update(dict.fromkeys(row))
+            named = column in columns if column else any(key in columns for key in (*COLUMNS, "caption_0"))
+            if named and "file_name" in columns:
                 return
     place = shown(str(root / files[0]))
-    if not found:
+    if not columns:
         raise UsageError(f"{place}: holds no readable row")
-    listed = shown(", ".join(found))
-    if "file_name" not in found:
+    listed = shown(", ".join(columns))
+    if "file_name" not in columns:
         raise UsageError(f"{place}: has no column file_name but {listed}; rename the column that names the images")
     wanted = f"column {column!r}" if column else f"caption column ({', '.join(COLUMNS)})"
     raise UsageError(f"{place}: has no {wanted} but {listed}; name one with --caption-column")

@@ -50,8 +50,8 @@ def walk(root: Path) -> Iterator[str]:
 
 def _entries(root: Path, folder: str) -> list[str]:
     """The names in a folder, sorted; those of folders end in a slash."""
-    with os.scandir(root / folder) as found:
-        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    with os.scandir(root / folder) as listed:
+        entries = sorted((entry for entry in listed if not entry.name.startswith(".")), key=lambda entry: entry.name)
     return [f"{folder}{entry.name}{'/' if entry.is_dir(follow_symlinks=False) else ''}" for entry in entries]
 
 

@@ -111,7 +111,7 @@ def interval(sums: np.ndarray, counts: np.ndarray, options: ComparisonOptions) -
         error = np.sqrt(((sums - mean * counts) ** 2).sum()) / counts.sum()
         reach = norm.ppf(0.5 + options.confidence / 2) * error
         return float(mean - reach), float(mean + reach)
-    found = bootstrap(
+    bounds = bootstrap(
         (sums, counts),
         lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis),
         n_resamples=options.resamples,
@@ -122,7 +122,7 @@ def interval(sums: np.ndarray, counts: np.ndarray, options: ComparisonOptions) -
         method="percentile",
         rng=np.random.default_rng(options.seed),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(bounds.low), float(bounds.high)
 
 
 def crossed(
@@ -152,9 +152,9 @@ def crossed(
         of_draws = rng.multinomial(count, np.full(count, 1 / count), size)
         totals = ((of_images @ sums.T) * of_draws).sum(1) / count
         means.append(totals / (of_images @ counts))
-    found = np.concatenate(means)
+    resampled = np.concatenate(means)
     edge = (1 - options.confidence) / 2
-    return float(np.quantile(found, edge)), float(np.quantile(found, 1 - edge)), float(found.std(ddof=1))
+    return float(np.quantile(resampled, edge)), float(np.quantile(resampled, 1 - edge)), float(resampled.std(ddof=1))
 
 
 def sign_flip(sums: np.ndarray, options: ComparisonOptions) -> float | None:

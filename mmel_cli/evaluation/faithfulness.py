@@ -192,12 +192,12 @@ def token_curves(
         images: unit embeddings.
         maps: the token map of each record, (tokens,).
     """
-    found = []
+    areas = []
     for row, (values, image) in enumerate(zip(maps, images, strict=True)):
         places = ranks(values[None].float())[0].to(captions.ids.device)
         gone = torch.arange(len(values) + 1, device=places.device)[:, None]
         kept = torch.cat([places >= gone, places < len(values) - gone])
         cosines = model.embed_texts(captions.covered(row, kept)) @ image
         curves = cosines.view(2, -1)
-        found.append(area(curves) if len(values) else curves[:, 0])
-    return torch.stack(found)
+        areas.append(area(curves) if len(values) else curves[:, 0])
+    return torch.stack(areas)

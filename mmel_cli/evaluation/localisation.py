@@ -37,8 +37,9 @@ def localise(values: PixelMap, mask: Mask, options: LocalisationOptions) -> dict
     if not mask.any():
         return dict.fromkeys(names)
     hits, taken = cumulative_hits(values, mask)
-    found = pointing_game(values, mask, options.tolerance), energy_inside(values, mask), average_precision(hits, taken)
-    return dict(zip(names, (*found, iou_best(hits, taken), iou_area(values, mask)), strict=True))
+    pointing, energy = pointing_game(values, mask, options.tolerance), energy_inside(values, mask)
+    by_rank = average_precision(hits, taken), iou_best(hits, taken), iou_area(values, mask)
+    return dict(zip(names, (pointing, energy, *by_rank), strict=True))
 
 
 def pointing_game(values: PixelMap, mask: Mask, tolerance: float = 0.0) -> float:

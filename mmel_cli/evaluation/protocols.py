@@ -73,12 +73,12 @@ def eclip_images(image: Image.Image, explanation: Explanation) -> tuple[list[Ima
 
 def eclip_areas(places: Tensor) -> dict[str, float]:
     """Areas under the top-k hits, from the place of the caption at 11 insertions and 11 deletions, (2, 11)."""
-    found = {}
+    areas = {}
     for top in TOPS:
         hits = (places < top).float().cpu()
-        found[f"grad-eclip-insertion-top{top}"] = float(area(hits[0], INSERTED))
-        found[f"grad-eclip-deletion-top{top}"] = float(area(hits[1], DELETED))
-    return found
+        areas[f"grad-eclip-insertion-top{top}"] = float(area(hits[0], INSERTED))
+        areas[f"grad-eclip-deletion-top{top}"] = float(area(hits[1], DELETED))
+    return areas
 
 
 @torch.no_grad()

@@ -57,8 +57,8 @@ class Columns:
             row = ids[score.id]
             sizes[row] = SIZES.index(score.size) if score.size else sizes[row]
             values.add(row, {n: [np.nan if v is None else v] for n, v in score.values.items()}, score.id)
-            for table, held in ((curves, score.curves), (layers, score.layers), (draws, score.draws)):
-                table.add(row, held, score.id)
+            for table, points in ((curves, score.curves), (layers, score.layers), (draws, score.draws)):
+                table.add(row, points, score.id)
         count = len(ids)
         single = {name: column[:, 0] for name, column in values.arrays(count).items()}
         tables = (table.arrays(count) for table in (curves, layers, draws))
@@ -77,8 +77,8 @@ class Columns:
         """The rows of these records, in this order."""
         place = {name: row for row, name in enumerate(self.ids)}
         rows = np.array([place[name] for name in ids], int)
-        held = (self.values, self.curves, self.layers, self.draws)
-        tables = ({n: a[rows] for n, a in table.items()} for table in held)
+        all_tables = (self.values, self.curves, self.layers, self.draws)
+        tables = ({n: a[rows] for n, a in table.items()} for table in all_tables)
         return Columns(ids, [self.images[row] for row in rows], self.sizes[rows], *tables)
 
 
@@ -102,11 +102,11 @@ class _Table:
             column[row * width : (row + 1) * width] = array("d", numbers)
 
     def arrays(self, rows: int) -> dict[str, np.ndarray]:
-        found = {}
+        arrays = {}
         for name, column in self._columns.items():
             column.extend([np.nan] * (rows * self._widths[name] - len(column)))
-            found[name] = np.array(column).reshape(rows, self._widths[name])
-        return found
+            arrays[name] = np.array(column).reshape(rows, self._widths[name])
+        return arrays
 
 
 def join(runs: dict[str, Columns]) -> dict[str, Columns]:
@@ -174,14 +174,14 @@ def correct(differences: dict[tuple[str, str], Difference]) -> dict[tuple[str, s
 
 def _by_size(runs: dict[str, Columns], name: str, images: np.ndarray, options: ComparisonOptions) -> dict[str, Any]:
     """By size of the mask, then by run."""
-    found: dict[str, Any] = {}
+    by_size: dict[str, Any] = {}
     for number, size in enumerate(SIZES):
         for label, columns in runs.items():
             rows = columns.sizes == number
             if name in columns.values and rows.any():
                 part = estimate(columns.values[name][rows], images[rows], options)
-                found.setdefault(size, {})[label] = asdict(part)
-    return found
+                by_size.setdefault(size, {})[label] = asdict(part)
+    return by_size
 
 
 def _both(one: Columns, other: Columns, name: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -194,14 +194,15 @@ def _both(one: Columns, other: Columns, name: str) -> tuple[np.ndarray, np.ndarr
 
 def _means(table: dict[str, np.ndarray], images: np.ndarray) -> dict[str, Any]:
     """Mean and standard error at every point, over the records that have the curve; images are drawn, not records."""
-    found = {}
+    points = {}
     for name, rows in table.items():
-        held = ~np.isnan(rows).any(1)
-        if held.any():
-            _, place = np.unique(images[held], return_inverse=True)
+        complete = ~np.isnan(rows).any(1)
+        if complete.any():
+            _, place = np.unique(images[complete], return_inverse=True)
             counts = np.bincount(place).astype(np.float64)
-            sums = np.stack([np.bincount(place, column) for column in rows[held].T], 1)  # (images, points)
+            sums = np.stack([np.bincount(place, column) for column in rows[complete].T], 1)  # (images, points)
             mean, many = sums.sum(0) / counts.sum(), len(counts)
             spread = np.sqrt(((sums - mean * counts[:, None]) ** 2).sum(0) * many / max(many - 1, 1))
-            found[name] = {"mean": mean.tolist(), "error": (spread / counts.sum()).tolist(), "records": int(held.sum())}
-    return found
+            error, records = spread / counts.sum(), int(complete.sum())
+            points[name] = {"mean": mean.tolist(), "error": error.tolist(), "records": records}
+    return points

@@ -27,15 +27,15 @@ def pull_back(embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Te
     """
     turn = _occurrence(index)
     turns = int(turn.max()) + 1
-    found = [output.new_zeros(len(index), *output.shape[1:]) for output in outputs]
+    gradients = [output.new_zeros(len(index), *output.shape[1:]) for output in outputs]
     for number in range(turns):
         members = (turn == number).nonzero()[:, 0]
         seed = torch.zeros_like(embeds).index_copy(0, index[members], gradient[members].to(embeds.dtype))
         for store, grad in zip(
-            found, torch.autograd.grad(embeds, outputs, seed, retain_graph=number + 1 < turns), strict=True
+            gradients, torch.autograd.grad(embeds, outputs, seed, retain_graph=number + 1 < turns), strict=True
         ):
             store[members] = grad[index[members]]
-    return found
+    return gradients
 
 
 def pull_back_batched(embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Tensor) -> list[Tensor]:

@@ -116,11 +116,11 @@ def _finish(batch: Batch, futures: dict[str, Future[_Found]]) -> Batch:
     images: dict[str, Decoded] = {}
     broken: dict[str, RecordError] = {}
     for key, future in futures.items():
-        found = future.result()
-        if isinstance(found, Decoded):
-            images[key] = found
+        result = future.result()
+        if isinstance(result, Decoded):
+            images[key] = result
         else:
-            broken[key] = found
+            broken[key] = result
     faults = [(sample.id, broken[sample.ref.key]) for sample in batch.samples if sample.ref.key in broken]
     failures = [Failure(name, error.stage, str(error)) for name, error in faults]
     samples = [sample for sample in batch.samples if sample.ref.key in images]

@@ -203,7 +203,7 @@ def _check_needs(model: Adapter, method: Method, params: LayerParams) -> None:
 
 def _truth(batch: Batch, grid: tuple[int, int], limits: ImageLimits) -> tuple[dict[str, np.ndarray], list[Failure]]:
     """The ground truth of each pair on the patch grid, and the pairs that have none."""
-    found, failures = {}, []
+    grids, failures = {}, []
     for sample in batch.samples:
         decoded = batch.images[sample.ref.key]
         try:
@@ -214,8 +214,8 @@ def _truth(batch: Batch, grid: tuple[int, int], limits: ImageLimits) -> tuple[di
         if mask is None:
             failures.append(Failure(sample.id, "pair", "has neither a mask nor boxes, which --method mask needs"))
         else:
-            found[sample.id] = to_grid(mask, decoded.pixels.box, grid)
-    return found, failures
+            grids[sample.id] = to_grid(mask, decoded.pixels.box, grid)
+    return grids, failures
 
 
 def _too_large(sample: Sample, _error: Exception) -> tuple[list[Explanation], list[Failure]]:

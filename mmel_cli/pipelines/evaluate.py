@@ -182,7 +182,7 @@ def _report(
     columns = {run.label: _columns(folder, run, identity) for run in runs}
     joined = join(columns)
     report = _content(runs, config) | summarise(joined, list(identity.names), config.comparison)
-    report |= {"refused": tally.refused, "failed": {run: len(found) for run, found in tally.failures.items()}}
+    report |= {"refused": tally.refused, "failed": {run: len(failures) for run, failures in tally.failures.items()}}
     folder.write_json(scores.METRICS_FILE, report)
     archive = runs[0].archive
     captions = {str(n): str(c) for n, c in zip(*(archive.column(k) for k in ("id", "caption")), strict=True)}
@@ -197,5 +197,5 @@ def _columns(folder: RunFolder, run: Run, identity: scores.Identity) -> Columns:
     paths = [
         scores.log_path(folder, run.path, run.archive, family) for family in METRICS if family in identity.families
     ]
-    held = Columns.collect(score for path in paths if path.exists() for score in scores.read_scores(path))
-    return held.only(identity.names)
+    columns = Columns.collect(score for path in paths if path.exists() for score in scores.read_scores(path))
+    return columns.only(identity.names)

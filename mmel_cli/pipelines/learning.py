@@ -117,9 +117,9 @@ class Learning:
         """Everything that decides what is learned."""
         examples = {"training examples (SHA-256)": sides.train, "validation examples (SHA-256)": sides.validation}
         versions = {"version of METHOD": METHOD_VERSION, "version of METHOD 3": HSRM_VERSION}
-        held = {name: store.sha256() for name, store in examples.items()} | versions
+        made_from = {name: store.sha256() for name, store in examples.items()} | versions
         settings = {"training": self.config.plain()["training"]}
-        return run_identity(settings, held | (made_with(model.spec) if model else {}))
+        return run_identity(settings, made_from | (made_with(model.spec) if model else {}))
 
     def _restore(self, trainer: Trainer, identity: dict[str, str]) -> None:
         """Go on from the checkpoint, if there is one of this training.

@@ -99,11 +99,11 @@ def noted_origin(run: Path, info: RunInfo, source: Input) -> dict[str, dict[str,
 
     The model's name is missing if only the archive gives it: else the archive's word would become that of a run.yaml.
     """
-    held = source.source.plain() if source.source else _group(read_notes(run), "input")
+    source_notes = source.source.plain() if source.source else _group(read_notes(run), "input")
     try:
-        return {"input": held, "model": {"name": find_model(run, info, None)}}
+        return {"input": source_notes, "model": {"name": find_model(run, info, None)}}
     except UsageError:
-        return {"input": held, "model": {}}
+        return {"input": source_notes, "model": {}}
 
 
 def read_notes(run: Path) -> dict[str, Any]:

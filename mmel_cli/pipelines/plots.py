@@ -15,7 +15,7 @@ def draw(folder: Path, report: dict[str, Any], runs: dict[str, Columns]) -> None
     shutil.rmtree(folder, ignore_errors=True)
     curves = report["curves"]
     for end, score in (("", "cosine"), ("-probability", "probability of the caption")):
-        names = [f"{kind}{end}" for kind in ("insertion", "deletion")]
+        names = {f"insertion{end}": "put back", f"deletion{end}": "taken away"}
         if any(name in table for table in curves.values() for name in names):
             plot_curves(curves, names, folder / f"curves{end}", score)
     if any(report["layers"].values()):

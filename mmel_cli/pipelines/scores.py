@@ -147,7 +147,7 @@ def _other(folder: RunFolder, was: list[str]) -> UsageError:
 
 def write_failures(folder: RunFolder, failures: dict[str, list[Failure]]) -> int:
     """failures.jsonl, one line a run and record; how many."""
-    rows = [{"run": run} | asdict(failure) for run, found in failures.items() for failure in found]
+    rows = [{"run": run} | asdict(failure) for run, of_run in failures.items() for failure in of_run]
     folder.write_text(FAILURES, "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows))
     return len(rows)
 

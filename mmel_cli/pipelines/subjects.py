@@ -116,11 +116,11 @@ class Siblings:
     @cached_property
     def _ids(self) -> dict[str, list[str]]:
         """Ids by image, sorted."""
-        found: dict[str, list[str]] = {}
+        by_image: dict[str, list[str]] = {}
         for name, image in zip(self.archive.column("id"), self.archive.column("image"), strict=True):
             if name in self.wanted:
-                found.setdefault(str(image), []).append(str(name))
-        return {image: sorted(names) for image, names in found.items()}
+                by_image.setdefault(str(image), []).append(str(name))
+        return {image: sorted(names) for image, names in by_image.items()}
 
     @cached_property
     def _samples(self) -> dict[str, Sample]:

@@ -1,7 +1,6 @@
 """Plots of an evaluation, each as PNG and SVG (matplotlib without a display)."""
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ from matplotlib.figure import Figure
 BAND = 1.96  # standard errors
 
 
-def plot_curves(curves: dict[str, Any], names: Sequence[str], path: Path, score: str) -> list[Path]:
+def plot_curves(curves: dict[str, Any], names: dict[str, str], path: Path, score: str) -> list[Path]:
     """Insertion beside deletion: mean over records and 95 % band, one line a run.
 
     Args:
         curves: by run, by curve: mean and error at each point.
-        names: the curves to draw, one panel each.
+        names: the curves to draw, one panel each, and what becomes of the pixels in it.
         path: without suffix.
         score: what the curves measure, for the axis.
     """
@@ -28,8 +27,7 @@ def plot_curves(curves: dict[str, Any], names: Sequence[str], path: Path, score:
                 mean, error = np.array(table[name]["mean"]), np.array(table[name]["error"])
                 at = np.linspace(0, 100, len(mean))
                 _line(axes, at, mean, error, run)
-        verb = "put back" if name.startswith("insertion") else "taken away"
-        axes.set(title=name, xlabel=f"% of pixels {verb}, highest first", ylabel=score, xlim=(0, 100))
+        axes.set(title=name, xlabel=f"% of pixels {names[name]}, highest first", ylabel=score, xlim=(0, 100))
     _legend(figure, panels, len(curves))
     return save_figure(figure, path)
 
@@ -53,7 +51,7 @@ def plot_layers(layers: dict[str, Any], numbers: dict[str, list[int]], path: Pat
                     mean, error = np.array(values["mean"]), np.array(values["error"])
                     _line(axes, np.array(numbers[run]), mean, error, f"{run}: {kind}", marker="o")
                     lines += 1
-        axes.set_xticks(sorted({number for held in numbers.values() for number in held}))
+        axes.set_xticks(sorted({number for layer_numbers in numbers.values() for number in layer_numbers}))
         axes.set(title=f"{name} of each layer's map", xlabel="vision layer", ylabel=name)
     _legend(figure, panels, lines)
     return save_figure(figure, path)
@@ -71,8 +69,8 @@ def plot_pairs(reference: np.ndarray, runs: dict[str, np.ndarray], names: tuple[
     metric, label = names
     figure, panels = _panels(len(runs), square=True)
     for axes, (run, values) in zip(panels, runs.items(), strict=True):
-        held = ~np.isnan(reference) & ~np.isnan(values)
-        x, y = reference[held], values[held]
+        both = ~np.isnan(reference) & ~np.isnan(values)
+        x, y = reference[both], values[both]
         low, high = (float(f([x.min(), y.min(), x.max(), y.max()])) for f in (min, max)) if len(x) else (0.0, 1.0)
         axes.plot([low, high], [low, high], color="0.6", linewidth=1)
         axes.scatter(x, y, s=9, alpha=0.45, linewidths=0)
@@ -114,7 +112,7 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     made = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        for suffix, extra in ((".png", {"dpi": 130}), (".svg", {"metadata": {"Date": None}})):
+        for suffix, options in ((".png", {"dpi": 130}), (".svg", {"metadata": {"Date": None}})):
             made.append(path.with_suffix(suffix))
-            figure.savefig(made[-1], **extra)
+            figure.savefig(made[-1], **options)
     return made

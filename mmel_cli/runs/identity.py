@@ -58,9 +58,9 @@ def decides(key: str) -> Decides:
     """
     parts = key.split(".")
     for length in range(len(parts), 0, -1):
-        found = SETTINGS.get(".".join(parts[:length]))
-        if found is not None:
-            return found
+        decided = SETTINGS.get(".".join(parts[:length]))
+        if decided is not None:
+            return decided
     raise KeyError(key)
 
 
@@ -99,7 +99,7 @@ def _short(value: str | None) -> str:
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+    leaves: list[tuple[str, Any]] = []
     for key, value in tree.items():
-        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
-    return found
+        leaves += _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
+    return leaves

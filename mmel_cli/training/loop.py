@@ -99,11 +99,11 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """All tensors of a checkpoint: parameters, the best, and Adam's moments."""
         kinds = (("now", self.weights), ("best", self.best))
-        held = {f"{kind}.{name}": getattr(weights, name).detach() for kind, weights in kinds for name in PARAMETERS}
+        tensors = {f"{kind}.{name}": getattr(weights, name).detach() for kind, weights in kinds for name in PARAMETERS}
         for name in self.options.learn:
             for key, value in self._optimiser.state.get(getattr(self.weights, name), {}).items():
-                held[f"adam.{name}.{key}"] = value
-        return {name: value.contiguous().clone() for name, value in held.items()}
+                tensors[f"adam.{name}.{key}"] = value
+        return {name: value.contiguous().clone() for name, value in tensors.items()}
 
     def restore(self, tensors: dict[str, Tensor], history: list[Progress]) -> None:
         """Go on from a checkpoint."""

@@ -33,8 +33,8 @@ class Examples:
     def rows(self, start: int, stop: int) -> "Examples":
         """Of some of the records."""
         rows = slice(start, stop)
-        extra = (None if held is None else held[rows] for held in (self.truth, self.images, self.texts))
-        return Examples(self.evidence.rows(rows), *extra)
+        others = (None if values is None else values[rows] for values in (self.truth, self.images, self.texts))
+        return Examples(self.evidence.rows(rows), *others)
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Objective:
 
     def measure(self, maps: Maps, examples: Examples) -> dict[str, Number]:
         """The parts of the objective of each record."""
-        found: dict[str, Number] = {}
+        parts: dict[str, Number] = {}
         if self.localization:
             assert examples.truth is not None  # noqa: S101 - the pipeline stores what the objective needs
             large, truth = enlarged(maps, (examples.truth.shape[1], examples.truth.shape[2])), examples.truth
             energy, likeness, peak = energy_inside(large, truth), mask_cosine(large, truth), peak_inside(large, truth)
-            found |= {"energy": energy, "cosine": likeness, "peak": peak}
+            parts |= {"energy": energy, "cosine": likeness, "peak": peak}
             surprise = energy.clamp_min(_EMPTY).log() + _PEAK_SHARE * peak.clamp_min(_EMPTY).log()
-            found["localization"] = 1 - likeness - surprise
+            parts["localization"] = 1 - likeness - surprise
         if self.faithfulness:
             assert examples.images is not None  # noqa: S101
             assert examples.texts is not None  # noqa: S101
@@ -70,8 +70,8 @@ class Objective:
             assert self.fill is not None  # noqa: S101
             pair = (examples.images, self.fill(examples.images))
             kept, removed = soft_scores(maps, pair, examples.texts, self)
-            found |= {"kept": kept, "removed": removed, "faithfulness": removed - kept}
-        return found
+            parts |= {"kept": kept, "removed": removed, "faithfulness": removed - kept}
+        return parts
 
     def loss(self, parts: dict[str, Number], weights: HsrmWeights) -> Tensor:
         """The number to make small, from `measure`."""

@@ -33,13 +33,13 @@ class ExampleStore:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, record: Explanation, extra: dict[str, np.ndarray]) -> None:
+    def add(self, record: Explanation, needed: dict[str, np.ndarray]) -> None:
         """Keep a record's evidence and `extra` (truth, images, texts), float32.
 
         Raises:
             ValueError: if its arrays are not of the shapes of the first record.
         """
-        arrays = {field.name: record.fields[field.name] for field in declared(self._scales)} | extra
+        arrays = {field.name: record.fields[field.name] for field in declared(self._scales)} | needed
         shapes = {name: array.shape for name, array in arrays.items()}
         self._shapes = self._shapes or shapes
         if shapes != self._shapes:
@@ -60,8 +60,8 @@ class ExampleStore:
         for row, number in zip(rows, numbers, strict=True):
             self._file.seek(number * size * rows.itemsize)
             row[:] = np.frombuffer(self._file.read(size * rows.itemsize), np.float32)
-        held = torch.from_numpy(rows).to(device)
-        parts = held.split([int(np.prod(shape)) for shape in self._shapes.values()], 1)
+        together = torch.from_numpy(rows).to(device)
+        parts = together.split([int(np.prod(shape)) for shape in self._shapes.values()], 1)
         values = {n: p.view(-1, *shape) for (n, shape), p in zip(self._shapes.items(), parts, strict=True)}
         evidence = Evidence.of(values, self._scales)
         return Examples(evidence, values.get("truth"), values.get("images"), values.get("texts"))

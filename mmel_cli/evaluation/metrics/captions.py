@@ -48,8 +48,8 @@ class CaptionContrast(Metric):
         """See Metric."""
         outcomes = []
         for subject in subjects:
-            found = [_contrast(subject, other) for other in _others(bench, subject)]
-            contrasts = [value for value in found if value is not None]
+            all_contrasts = [_contrast(subject, other) for other in _others(bench, subject)]
+            contrasts = [value for value in all_contrasts if value is not None]
             outcomes.append(Outcome({"caption-contrast": float(np.mean(contrasts)) if contrasts else None}))
         return outcomes
 

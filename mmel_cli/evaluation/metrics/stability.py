@@ -36,8 +36,8 @@ class MaxSensitivity(Metric):
                 if name in clean:
                     changes[name].append(sanity.relative_change(clean[name], values))
         return [
-            Outcome({"max-sensitivity": max(found)} if len(found) == options.samples else {})
-            for found in changes.values()
+            Outcome({"max-sensitivity": max(of_record)} if len(of_record) == options.samples else {})
+            for of_record in changes.values()
         ]
 
 
@@ -66,7 +66,7 @@ class Randomisation(Metric):
                 for name, values in bench.again.randomised(depth, seed=draw).maps(samples, images).items():
                     if name in clean:
                         likeness[name][draw, column] = sanity.rank_correlation(clean[name], values)
-        return [_summed(found) for found in likeness.values()]
+        return [_summed(of_record) for of_record in likeness.values()]
 
 
 def _summed(likeness: np.ndarray) -> Outcome:
