@@ -14,6 +14,7 @@ from torch import Tensor
 from mmel_cli.types import Box
 
 Tokens = Float[Tensor, "pairs tokens width"]
+Asking = Float[Tensor, "pairs _ width"]
 TokenRow = Float[Tensor, "pairs tokens"]
 KeyRow = Float[Tensor, "pairs keys"]
 PatchMaps = Float[Tensor, "pairs layers height width"]
@@ -50,21 +51,22 @@ class Tower:
     """One encoder's attention at the explained layers, float32; each tuple runs over those layers.
 
     METHOD 1: q, k, v over the full width (heads concatenated), o the attention output before its projection,
-    w = ds/do. `query` is the token whose attention row is explained (CLS; the EOS token on the text side), None where
-    the tower pools without one. `places` are the tokens that evidence is attributed to, the keys (patches, row by row
+    w = ds/do. `queries` gives for each layer which row of its q is explained (CLS; EOS; the probe of a pooling layer,
+    which has one row only), None where every row asks: the encoder layers of a tower that pools with a probe or a mean.
+    q, o and w of a layer have its rows, k and v its tokens. `places` are the tokens that evidence is attributed to, the keys (patches, row by row
     of the grid; the tokens between BOS and EOS), -1 after a pair's last. `visible` are the tokens that may be attended
     to (all; those up to EOS). `causal`: each token attends to itself and those before it only.
     """
 
     numbers: tuple[int, ...]  # of the explained layers, from 1
     heads: int
-    q: tuple[Tokens, ...]
+    q: tuple[Asking, ...]
     k: tuple[Tokens, ...]
     v: tuple[Tokens, ...]
-    o: tuple[Tokens, ...]
-    w: tuple[Tokens, ...]
+    o: tuple[Asking, ...]
+    w: tuple[Asking, ...]
     out: tuple[OutProjection, ...]
-    query: Int[Tensor, "pairs"] | None
+    queries: tuple[Int[Tensor, "pairs"] | None, ...]
     places: Int[Tensor, "pairs keys"]
     visible: Bool[Tensor, "pairs tokens"]
     causal: bool = False

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPImageProcessorPil, PreTrainedTokenizerFast
 
 from mmel_cli.model import Captions, ModelSpec
-from mmel_cli.model.capture import activations, record
+from mmel_cli.model.capture import AttentionLayer, activations, record
 from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
 from mmel_cli.model.loading import (
     check_input_size,
@@ -134,8 +134,8 @@ class MiniAdapter:
 
     def capture(self, images, captions, pairs, request):
         rows, columns = torch.tensor(pairs, device=self.model.place.device).T
-        vision = [self.model.vision[n - 1] for n in request.layers]
-        text = [self.model.text[n - 1] for n in request.text_layers]
+        vision = [AttentionLayer.of(self.model.vision[n - 1]) for n in request.layers]
+        text = [AttentionLayer.of(self.model.text[n - 1]) for n in request.text_layers]
         values = torch.stack([image.values for image in images]).to(self.model.place)
         with record(vision, outputs=request.hidden) as seen, record(text) as read:
             image_embeds = self.model.image(values)
@@ -150,18 +150,18 @@ class MiniAdapter:
             image=Tower(
                 numbers=request.layers,
                 heads=HEADS,
-                query=None,
+                queries=(None,) * len(vision),
                 places=patches,
                 visible=torch.ones_like(patches, dtype=torch.bool),
-                **activations(seen, w_image, rows, vision),
+                **activations(seen, w_image, rows, [layer.out for layer in vision]),
             ),
             text=Tower(
                 numbers=request.text_layers,
                 heads=HEADS,
-                query=captions.query.to(rows)[columns],
+                queries=(captions.query.to(rows)[columns],) * len(text),
                 places=captions.places.to(rows)[columns],
                 visible=torch.ones(len(rows), LENGTH, dtype=torch.bool, device=rows.device),
-                **activations(read, w_text, columns, text),
+                **activations(read, w_text, columns, [layer.out for layer in text]),
             ),
             hidden=tuple(x[rows].float() for x in seen.outputs),
         )
@@ -186,7 +186,7 @@ class MiniAdapter:
         return MiniAdapter(self.spec.name, self.spec.files, model, self.tokenizer, self.processor)
 
 
-def load_mini(checkpoint, device, dtype):
+def load_mini(checkpoint, want):
     """The loader that a test puts into FAMILIES."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint.source)
     processor = CLIPImageProcessorPil.from_pretrained(checkpoint.source)
@@ -200,7 +200,7 @@ def load_mini(checkpoint, device, dtype):
         "tokenizer": tokenizer_sha256(tokenizer),
         "processor": plain_sha256(describe(processor)),
     }
-    model = model.to(device, dtype).eval().requires_grad_(requires_grad=False)
+    model = model.to(want.device, want.dtype).eval().requires_grad_(requires_grad=False)
     return MiniAdapter(checkpoint.name, files, model, tokenizer, processor)
 
 

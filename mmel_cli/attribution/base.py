@@ -21,7 +21,6 @@ Layers = str | int | tuple[int, ...]
 
 
 OF_MODEL = {
-    "query": "a token of each tower that asks for the others",
     "hidden": "the outputs of the layers",
     "alignment": "patches projected to the text",
     "one_head": "attention as one head",
@@ -73,8 +72,7 @@ class Method:
     `explain(capture, params, state)` is pure and gives the fields that `fields(params, target)` declares, for example
     raw maps of each layer: no more, no less.
     `prepare(params, target)` runs once before the first capture and makes `state` (for example loads a weights file).
-    `needs` names the optional parts of a Capture: "hidden", "alignment", "truth", "seeds", "probe"; and "query", a
-    token of each tower whose attention row is explained.
+    `needs` names the optional parts of a Capture: "hidden", "alignment", "truth", "seeds", "probe".
     `decides(params, target)` says what else than the parameters decides the maps (a file's SHA-256), `describe(params,
     target)` what else a reader wants to know of them; `version` is raised when the same parameters give other numbers.
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).

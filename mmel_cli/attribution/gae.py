@@ -18,15 +18,17 @@ def explain(capture: Capture, _params: GradientParams, logit_scale: float) -> At
 def relevance(tower: Tower, logit_scale: float) -> KeyRow:
     """R = I at first; layer by layer R <- R + mean_h ReLU(dy/da_h * a_h) R (equations 5 and 6).
 
-    It gives the query's row at the keys. y is the logit, not the cosine: the products of several layers depend on the
-    scale.
+    A pooling layer, whose probe is no token of its own input, gives that probe's row alone: mean_h ReLU(...) R
+    (equation 10). Then the row of the last layer's query at the keys; where every row asks, the mean of the rows. y is
+    the logit, not the cosine: the products of several layers depend on the scale.
     """
     pairs, tokens = tower.visible.shape
     total = torch.eye(tokens, device=tower.visible.device).expand(pairs, -1, -1)
     for layer in range(len(tower.numbers)):
         gradient = logit_scale * ops.attention_matrix_gradient(tower, layer)
-        total = total + (gradient * ops.attention_matrix(tower, layer)).clamp_min(0).mean(1) @ total
-    return tower.gather(ops.query_row(total, tower))
+        step = (gradient * ops.attention_matrix(tower, layer)).clamp_min(0).mean(1) @ total
+        total = step if step.shape[1] < tokens else total + step
+    return tower.gather(ops.rows(total, tower, -1).mean(1))
 
 
 def prepare(_params: GradientParams, target: Target) -> float:
@@ -40,6 +42,5 @@ METHOD = Method(
     source="Chefer et al., ICCV 2021, arXiv 2103.15679",
     params=GradientParams,
     explain=explain,
-    needs=frozenset({"query"}),
     prepare=prepare,
 )

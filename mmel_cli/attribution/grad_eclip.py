@@ -47,9 +47,8 @@ def explain(capture: Capture, params: Params, _state: None) -> Attribution:
 
 def _evidence(tower: Tower, **how: bool) -> tuple[list[KeyRow], list[KeyRow]]:
     """lambda_l and G_l for each captured layer."""
-    layers = range(len(tower.numbers))
-    weights = [ops.looseness(tower, layer, **how) for layer in layers]
-    return weights, [ops.loosened(tower, layer, weights[layer]) for layer in layers]
+    both = [ops.loosened(tower, layer, **how) for layer in range(len(tower.numbers))]
+    return [weight for weight, _ in both], [evidence for _, evidence in both]
 
 
 METHOD = Method(
@@ -60,6 +59,5 @@ METHOD = Method(
     params=Params,
     explain=explain,
     fields=lambda _params, _target: (MAP, TOKEN_MAP, LOOSENED, LAMBDA),
-    needs=frozenset({"query"}),
     one_head=lambda params: params.heads == "single",
 )

@@ -76,8 +76,8 @@ def extract(capture: Capture, scales: tuple[int, ...], temperature: float) -> Ev
         raise ValueError("HSRM needs a capture with hidden states and alignment")
     tower, grid = capture.image, capture.grid
     layers = range(len(tower.numbers))
-    weights = [ops.looseness(tower, layer) for layer in layers]
-    loosened = ops.patches([ops.loosened(tower, layer, weights[layer]) for layer in layers], grid)
+    both = [ops.loosened(tower, layer) for layer in layers]
+    loosened = ops.patches([evidence for _, evidence in both], grid)
     flow = ops.patches([ops.flow(tower, layer) for layer in layers], grid)
     channels = split_signs(loosened, flow)
     shared = {
@@ -94,8 +94,8 @@ def extract(capture: Capture, scales: tuple[int, ...], temperature: float) -> Ev
         loosened=loosened,
         flow=flow,
         alignment=capture.alignment.unflatten(-1, grid),
-        attention=ops.patches([tower.gather(ops.attention(tower, layer).mean(1)) for layer in layers], grid),
-        looseness=ops.patches(weights, grid),
+        attention=ops.patches([ops.attended(tower, layer) for layer in layers], grid),
+        looseness=ops.patches([weight for weight, _ in both], grid),
         shared=shared,
     )
 

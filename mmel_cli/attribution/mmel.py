@@ -85,7 +85,7 @@ def _tokens(tower: Tower) -> KeyRow:
     """Step 1 on the caption, summed over layers: tokens have no grid, so steps 2-5 do not apply."""
     total = torch.zeros(tower.keys.shape, device=tower.keys.device)
     for layer in range(len(tower.numbers)):
-        loosened = ops.loosened(tower, layer, ops.looseness(tower, layer))
+        _, loosened = ops.loosened(tower, layer)
         for share, evidence in ((1 - DEFAULT_MIX, loosened), (DEFAULT_MIX, ops.flow(tower, layer))):
             total = total + share * (evidence.clamp_min(0) + DEFAULT_NEGATIVE * evidence.clamp_max(0))
     return total
@@ -97,7 +97,7 @@ METHOD = Method(
     source="our formulation of MMEL (arXiv 2509.15243), METHOD 3",
     params=Params,
     explain=explain,
-    needs=frozenset({"hidden", "alignment", "query"}),
+    needs=frozenset({"hidden", "alignment"}),
     fields=declared,
     fuse=fuse,
     prepare=prepare,

@@ -3,21 +3,17 @@
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, linear
+from torch.nn.functional import linear, normalize
 
-from mmel_cli.errors import ModelError
-from mmel_cli.tensors import KeyRow, Tokens, Tower
+from mmel_cli.tensors import Asking, KeyRow, Tower
 
 
-def query_row(tokens: Tokens, tower: Tower) -> Float[Tensor, "pairs width"]:
-    """The query token's vector of each pair.
-
-    Raises:
-        ModelError: if the tower has none.
-    """
-    if tower.query is None:
-        raise ModelError("no token of the model's tower asks for the others, and the method needs one; use another one")
-    return tokens[torch.arange(len(tokens), device=tokens.device), tower.query]
+def rows(tokens: Asking, tower: Tower, layer: int) -> Asking:
+    """The rows of q, o or w that ask at a layer: the query's alone, or all where no token is the query."""
+    query = tower.queries[layer]
+    if query is None:
+        return tokens
+    return tokens[torch.arange(len(tokens), device=tokens.device), query][:, None]
 
 
 def minmax(values: Float[Tensor, "*rows tokens"], keys: Bool[Tensor, "*rows tokens"]) -> Float[Tensor, "*rows tokens"]:
@@ -29,12 +25,14 @@ def minmax(values: Float[Tensor, "*rows tokens"], keys: Bool[Tensor, "*rows toke
     return scaled.masked_fill(~keys, 0.0)
 
 
-def attention(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tokens"]:
-    """The query's attention row of each head over all tokens, from q and k: softmax(q k^T / sqrt d) of what it sees."""
-    q = _heads(query_row(tower.q[layer], tower), tower)
+def attention(tower: Tower, layer: int) -> Float[Tensor, "pairs heads rows tokens"]:
+    """The attention of the rows that ask, by head over all tokens, from q and k: softmax(q k^T / sqrt d)."""
+    if tower.queries[layer] is None:
+        return attention_matrix(tower, layer)
+    q = _heads(rows(tower.q[layer], tower, layer), tower)
     k = _heads(tower.k[layer], tower)
-    logits = torch.einsum("phd,pthd->pht", q, k) / q.shape[-1] ** 0.5
-    return logits.masked_fill(~tower.visible[:, None], -torch.inf).softmax(-1)
+    logits = torch.einsum("prhd,pthd->phrt", q, k) / q.shape[-1] ** 0.5
+    return logits.masked_fill(~tower.visible[:, None, None], -torch.inf).softmax(-1)
 
 
 def attention_matrix(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tokens tokens"]:
@@ -55,42 +53,51 @@ def attention_matrix_gradient(tower: Tower, layer: int) -> Float[Tensor, "pairs 
     return w @ v.transpose(2, 3)
 
 
-def attention_gradient(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tokens"]:
-    """w_h[query] . v_h[i] = ds/da_h[query, i] (METHOD 2, identity)."""
-    w = _heads(query_row(tower.w[layer], tower), tower)
-    return torch.einsum("phd,pthd->pht", w, _heads(tower.v[layer], tower))
+def attention_gradient(tower: Tower, layer: int) -> Float[Tensor, "pairs heads rows tokens"]:
+    """w_h[j] . v_h[i] = ds/da_h[j, i] for the rows j that ask (METHOD 2, identity)."""
+    w = _heads(rows(tower.w[layer], tower, layer), tower)
+    return torch.einsum("prhd,pthd->phrt", w, _heads(tower.v[layer], tower))
 
 
 def flow(tower: Tower, layer: int) -> KeyRow:
-    """C[i] = sum_h a_h[query, i] (w_h[query] . v_h[i]) at the keys; over all tokens it sums to w[query] . o[query].
+    """C[i] = sum over rows j that ask of sum_h a_h[j, i] (w_h[j] . v_h[i]), at the keys.
 
-    Where no token is the query, every token j asks: C[i] = sum_j sum_h a_h[j, i] (w_h[j] . v_h[i]), which sums to
-    sum_j w[j] . o[j]. (Behind the last layer of a tower with a query w[j] is 0 for every other token.)
+    Over all tokens it sums to sum_j w[j] . o[j]. Where every row asks it is what token i sends: v[i] . ds/dv[i].
     """
-    if tower.query is None:
-        return tower.gather((attention_matrix(tower, layer) * attention_matrix_gradient(tower, layer)).sum((1, 2)))
-    return tower.gather((attention(tower, layer) * attention_gradient(tower, layer)).sum(1))
+    return tower.gather((attention(tower, layer) * attention_gradient(tower, layer)).sum((1, 2)))
 
 
-def looseness(tower: Tower, layer: int, *, projected: bool = False, over_tokens: bool = False) -> KeyRow:
-    """lambda[i] = min-max over the keys of cos(q[query], k[i]), full width (Grad-ECLIP's loosened attention).
+def attended(tower: Tower, layer: int) -> KeyRow:
+    """Attention at the keys, mean over heads and over the rows that ask."""
+    return tower.gather(attention(tower, layer).mean((1, 2)))
 
-    `projected` sends q and k through the output projection first, as the published code does; `over_tokens` takes the
-    least and the greatest of all tokens of the tower, keys or not.
+
+def loosened(
+    tower: Tower, layer: int, *, projected: bool = False, over_tokens: bool = False
+) -> tuple[KeyRow, KeyRow]:
+    """Grad-ECLIP's loosened attention lambda and evidence G at the keys (ICML 2024).
+
+    lambda[j, i] = min-max over the keys of cos(q[j], k[i]), full width; G[i] = sum over rows j that ask of
+    lambda[j, i] * sum_d w[j, d] v[i, d]. The lambda that is given is the mean over these rows.
+
+    Args:
+        tower: whose evidence.
+        layer: its place in the tower.
+        projected: q and k go through the output projection first, as the published code has it.
+        over_tokens: the least and the greatest cosine are those of all tokens of the tower, keys or not.
     """
     q, k = tower.q[layer], tower.k[layer]
     if projected:
         out = tower.out[layer]
         q, k = linear(q, out.weight, out.bias), linear(k, out.weight, out.bias)
-    cosine = cosine_similarity(query_row(q, tower)[:, None], k, dim=-1)
+    cosine = normalize(rows(q, tower, layer), dim=-1) @ normalize(k, dim=-1).transpose(1, 2)
     if over_tokens:
-        return tower.gather(minmax(cosine, torch.ones_like(cosine, dtype=torch.bool)))
-    return minmax(tower.gather(cosine), tower.keys)
-
-
-def loosened(tower: Tower, layer: int, weight: KeyRow) -> KeyRow:
-    """G[i] = lambda[i] * sum_d w[query, d] v[i, d] at the keys for lambda = `weight` (Grad-ECLIP, ICML 2024)."""
-    return weight * tower.gather(attention_gradient(tower, layer).sum(1))
+        weight = tower.gather(minmax(cosine, torch.ones_like(cosine, dtype=torch.bool)))
+    else:
+        cosine = tower.gather(cosine)
+        weight = minmax(cosine, tower.keys[:, None].expand_as(cosine))
+    gradient = rows(tower.w[layer], tower, layer) @ tower.v[layer].transpose(1, 2)
+    return weight.mean(1), (weight * tower.gather(gradient)).sum(1)
 
 
 def patches(rows: list[KeyRow], grid: tuple[int, int]) -> Float[Tensor, "pairs layers height width"]:

@@ -1,7 +1,7 @@
 """Models: load one, preprocess images for it, capture what the methods need."""
 
 from mmel_cli.model.adapter import BUILTIN, Adapter, Captions, CaptureRequest, ModelSpec
-from mmel_cli.model.families import FAMILIES, load_model
+from mmel_cli.model.families import FAMILIES, Want, find_family, load_model
 from mmel_cli.model.probe import CoverProbe
 
 __all__ = [
@@ -12,5 +12,7 @@ __all__ = [
     "CaptureRequest",
     "CoverProbe",
     "ModelSpec",
+    "Want",
+    "find_family",
     "load_model",
 ]

@@ -24,9 +24,7 @@ class ModelSpec:
     name: str  # as the user gave it
     family: str  # the model_type of its config.json
     files: dict[str, str]  # SHA-256 of what was loaded: "weights", "config", "tokenizer", "processor"
-    gives: frozenset[
-        str
-    ]  # which parts of a CaptureRequest and a Tower it has: "query", "hidden", "alignment", "one_head"
+    gives: frozenset[str]  # which parts of a CaptureRequest it can capture: "hidden", "alignment", "one_head"
     image_size: tuple[int, int]  # height, width of the input in pixels
     patch: int
     grid: tuple[int, int]  # patches: height, width
@@ -53,6 +51,11 @@ class CaptureRequest:
     hidden: bool = False
     alignment: bool = False
     one_head: bool = False  # run attention at the explained layers as one head (METHOD 2, heads: single)
+
+    @property
+    def outputs(self) -> bool:
+        """Whether the outputs of the vision layers are needed."""
+        return self.hidden or self.alignment
 
 
 @dataclass(frozen=True)

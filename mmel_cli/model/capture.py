@@ -16,6 +16,30 @@ from mmel_cli.tensors import OutProjection
 
 
 @dataclass(frozen=True)
+class AttentionLayer:
+    """One encoder layer and the linear projections of its self-attention, whatever a model calls them."""
+
+    block: nn.Module
+    q: nn.Module
+    k: nn.Module
+    v: nn.Module
+    out: nn.Module
+
+    @classmethod
+    def of(cls, block: nn.Module) -> "AttentionLayer":
+        """Of a block with self_attn.{q,k,v,out}_proj (CLIP, SigLIP)."""
+        attention: Any = block.self_attn
+        return cls(block, attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
+
+    @classmethod
+    def of_bert(cls, block: nn.Module) -> "AttentionLayer":
+        """Of a block with attention.self.{query,key,value} and attention.output.dense (BERT, RoBERTa)."""
+        attention: Any = block.attention
+        own = attention.self
+        return cls(block, own.query, own.key, own.value, attention.output.dense)
+
+
+@dataclass(frozen=True)
 class Recording:
     """Per recorded layer, in order: q, k, v, o of shape (batch, tokens, width), and the layer's output if asked for.
 
@@ -30,22 +54,21 @@ class Recording:
 
 
 @contextmanager
-def record(blocks: Sequence[nn.Module], *, outputs: bool = False) -> Iterator[Recording]:
-    """Record `blocks` (encoder layers with self_attn.{q,k,v,out}_proj) during one forward.
+def record(layers: Sequence[AttentionLayer], *, outputs: bool = False) -> Iterator[Recording]:
+    """Record `layers` during one forward.
 
     The hooks are gone when the block ends, also after an exception.
     """
     recording = Recording()
     with ExitStack() as hooks:
-        for number, block in enumerate(blocks):
-            attention: Any = block.self_attn
+        for number, layer in enumerate(layers):
             for name in ("q", "k", "v"):
                 hook = partial(_keep_output, getattr(recording, name))
-                hooks.callback(getattr(attention, f"{name}_proj").register_forward_hook(hook).remove)
+                hooks.callback(getattr(layer, name).register_forward_hook(hook).remove)
             before = partial(_keep_input, recording.o, number == 0)
-            hooks.callback(attention.out_proj.register_forward_pre_hook(before).remove)
+            hooks.callback(layer.out.register_forward_pre_hook(before).remove)
             if outputs:
-                hooks.callback(block.register_forward_hook(partial(_keep_output, recording.outputs)).remove)
+                hooks.callback(layer.block.register_forward_hook(partial(_keep_output, recording.outputs)).remove)
         yield recording
 
 
@@ -65,29 +88,27 @@ def one_head(blocks: Sequence[nn.Module]) -> Iterator[None]:
         yield
 
 
-def activations(
-    recording: Recording, w: Sequence[Tensor], index: Tensor, blocks: Sequence[nn.Module]
-) -> dict[str, Any]:
-    """The fields of a Tower that a recording of `blocks` holds, for P pairs, in float32.
+def activations(recording: Recording, w: Sequence[Tensor], index: Tensor, outs: Sequence[nn.Module]) -> dict[str, Any]:
+    """The fields of a Tower that a recording holds, for P pairs, in float32.
 
     Args:
         recording: of the distinct images or captions.
         w: ds/do of each pair at each recorded layer (gradients.pull_back).
         index: (P,) which of them each pair has.
-        blocks: those that were recorded.
+        outs: the linear layers that follow each recorded attention.
     """
 
     def pick(tensors: list[Tensor]) -> tuple[Tensor, ...]:
         return tuple(tensor.detach()[index].float() for tensor in tensors)
 
-    attentions: list[Any] = [block.self_attn for block in blocks]
-    out = tuple(_projection(attention.out_proj) for attention in attentions)
     kept = {name: pick(getattr(recording, name)) for name in ("q", "k", "v", "o")}
-    return kept | {"w": tuple(gradient.float() for gradient in w), "out": out}
+    return kept | {"w": tuple(gradient.float() for gradient in w), "out": tuple(_projection(out) for out in outs)}
 
 
-def _projection(layer: nn.Linear) -> OutProjection:
-    return OutProjection(layer.weight.float(), None if layer.bias is None else layer.bias.float())
+def _projection(layer: nn.Module) -> OutProjection:
+    weight: Any = layer.weight
+    bias: Any = layer.bias
+    return OutProjection(weight.float(), None if bias is None else bias.float())
 
 
 def _keep_output(store: list[Tensor], _module: nn.Module, _inputs: Any, output: Any) -> None:

@@ -1,7 +1,8 @@
 """The model families, by the model_type of their config.json, and the way from a name to a loaded model."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -18,44 +19,77 @@ DTYPES = {
     "float16": torch.float16,
 }
 
-Loader = Callable[["Checkpoint", torch.device, torch.dtype], Adapter]
+
+@dataclass(frozen=True)
+class Want:
+    """How a model is to run."""
+
+    device: torch.device
+    dtype: torch.dtype
+    image_size: tuple[int, int] | None = None  # height, width of its input in pixels; None: as it was trained
+
+
+Loader = Callable[["Checkpoint", Want], Adapter]
 """Loads and checks the files of a checkpoint whose config.json names the family."""
 
 
-def _clip(checkpoint: "Checkpoint", device: torch.device, dtype: torch.dtype) -> Adapter:
-    from mmel_cli.model.hf_clip_files import load_clip  # noqa: PLC0415 - transformers takes seconds to import
+def _hf(loader: str) -> Loader:
+    """One of hf_files, which is imported when a model is loaded: transformers takes seconds."""
 
-    return load_clip(checkpoint, device, dtype)
+    def load(checkpoint: "Checkpoint", want: Want) -> Adapter:
+        from mmel_cli.model import hf_files  # noqa: PLC0415 - as above
+
+        return cast("Loader", getattr(hf_files, loader))(checkpoint, want)
+
+    return load
 
 
-FAMILIES: dict[str, Loader] = {"clip": _clip}
+FAMILIES: dict[str, Loader] = {
+    "clip": _hf("load_clip"),
+    "metaclip_2": _hf("load_metaclip2"),
+    "altclip": _hf("load_altclip"),
+    "chinese_clip": _hf("load_chinese_clip"),
+    "siglip": _hf("load_siglip"),
+}
+"""By the model_type of config.json."""
 
 
-def load_model(name: str, device: str, dtype: str) -> Adapter:
-    """Load a model of one of the FAMILIES by id or path, or the builtin one.
-
-    Args:
-        name: hub id, folder, or "builtin".
-        device: "auto", "cpu", "cuda" or "cuda:i".
-        dtype: "auto" (float32), "float32", "bfloat16" or "float16".
+def find_family(name: str) -> tuple["Checkpoint", Loader]:
+    """Where a model's files are, and what loads them; reads nothing but its config.json.
 
     Raises:
-        ModelError: when it cannot be loaded, is of no family that mmel explains, or its files do not fit each other.
-        UsageError: for a device or dtype that is not there.
+        ModelError: when there is no such model, or it is of no family that mmel explains.
     """
-    from mmel_cli.model.loading import open_checkpoint  # noqa: PLC0415 - as above
+    from mmel_cli.model.loading import open_checkpoint  # noqa: PLC0415 - imports transformers
 
-    if dtype not in DTYPES:
-        raise UsageError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
-    place = find_device(device)
     checkpoint = open_checkpoint(name)
     family = FAMILIES.get(checkpoint.model_type)
     if family is None:
         raise ModelError(
             f"model {name}: its type is {checkpoint.model_type!r}; mmel explains the types {', '.join(FAMILIES)}"
         )
+    return checkpoint, family
+
+
+def load_model(name: str, device: str, dtype: str, image_size: tuple[int, int] | None = None) -> Adapter:
+    """Load a model of one of the FAMILIES by id or path, or the builtin one.
+
+    Args:
+        name: hub id, folder, or "builtin".
+        device: "auto", "cpu", "cuda" or "cuda:i".
+        dtype: "auto" (float32), "float32", "bfloat16" or "float16".
+        image_size: height and width of its input, to which position embeddings are interpolated.
+
+    Raises:
+        ModelError: when it cannot be loaded, is of no family that mmel explains, or its files do not fit each other.
+        UsageError: for a device or dtype that is not there.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
+    place = find_device(device)
+    checkpoint, family = find_family(name)
     _exact()
-    return family(checkpoint, place, DTYPES[dtype])
+    return family(checkpoint, Want(place, DTYPES[dtype], image_size))
 
 
 def find_device(device: str) -> torch.device:

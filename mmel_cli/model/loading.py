@@ -21,6 +21,7 @@ from mmel_cli.errors import ModelError
 from mmel_cli.model.adapter import BUILTIN, BUILTIN_FOLDER
 
 _NOISE = ("_commit_hash", "_name_or_path", "transformers_version")  # of config.json: they decide nothing
+_OWN_OFFSETS = "SiglipTokenizer"  # slow, but tokens.read knows where its tokens lie
 _SHOWN = 3  # tensors named in an error
 _T = TypeVar("_T")
 
@@ -93,15 +94,15 @@ def check_weights(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
     Raises:
         ModelError: naming the first tensors and how many there are.
     """
-    kinds = (("missing", "missing_keys"), ("of another shape", "mismatched_keys"), ("unknown", "unexpected_keys"))
-    for what, kind in kinds:
-        keys = sorted(key if isinstance(key, str) else str(key[0]) for key in report[kind])
+    shapes = {key: f"{key} is {tuple(own)} instead of {tuple(wanted)}" for key, own, wanted in report["mismatched_keys"]}
+    kinds = {"missing": report["missing_keys"], "of another shape": shapes, "unknown": report["unexpected_keys"]}
+    for what, keys in kinds.items():
         # 0, 1, 2 ... as transformers wrote them before 4.31; the model makes them itself
-        keys = [key for key in keys if not key.endswith("position_ids")]
-        if keys:
-            shown = ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
+        names = sorted(key for key in keys if not key.endswith(("position_ids", "token_type_ids")))
+        if names:
+            shown = ", ".join(shapes.get(name, name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
             raise checkpoint.refuse(
-                f"{len(keys)} of its tensors {'is' if len(keys) == 1 else 'are'} {what} ({shown}); "
+                f"{len(names)} of its tensors {'is' if len(names) == 1 else 'are'} {what} ({shown}); "
                 "give the whole checkpoint that belongs to its config.json"
             )
 
@@ -118,7 +119,7 @@ def check_tokenizer(checkpoint: Checkpoint, tokenizer: Any, vocab_size: int) -> 
     if checkpoint.find(whole) is None and not (names and all(checkpoint.find(name) for name in names.values())):
         needed = f"{whole}{' or ' if names else ''}{' and '.join(names.values())}"
         raise checkpoint.refuse(f"it has no tokenizer files ({needed}); put those that it was trained with beside it")
-    if not tokenizer.is_fast:
+    if not tokenizer.is_fast and kind != _OWN_OFFSETS:
         raise checkpoint.refuse(f"its tokenizer {kind} gives no character offsets; give one with a tokenizer.json")
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if not 0 <= largest < vocab_size:
@@ -157,6 +158,34 @@ def check_input_size(checkpoint: Checkpoint, processor: Any, size: tuple[int, in
         )
 
 
+def input_size(checkpoint: Checkpoint, vision: Any, wanted: tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width of the input in pixels: what is wanted, else what the vision tower was trained with.
+
+    Raises:
+        ModelError: if its patches do not fill it.
+    """
+    side, patch = vision.image_size, vision.patch_size
+    if not isinstance(side, int) or not isinstance(patch, int):
+        raise checkpoint.refuse(f"its input of {side} pixels in patches of {patch} is not square, which is not supported")
+    height, width = wanted or (side, side)
+    if min(height, width) < patch or (wanted and (height % patch or width % patch)):
+        raise checkpoint.refuse(f"model.image_size {height},{width} is no multiple of its patches of {patch} pixels")
+    return height, width
+
+
+def weights_file(checkpoint: Checkpoint) -> str:
+    """Which file its weights lie in, safetensors first.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+    for name in names:
+        if checkpoint.find(name) is not None:
+            return name
+    raise checkpoint.refuse(f"it has no weights ({' or '.join(names)}); give the whole checkpoint")
+
+
 def weights_sha256(model: nn.Module) -> str:
     """SHA-256 over name, dtype, shape and bytes of every stored tensor, in the order of names."""
     digest = hashlib.sha256()
@@ -172,9 +201,12 @@ def config_sha256(config: dict[str, Any]) -> str:
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:
-    """Of everything that decides a fast tokenizer's tokens; to be taken before its first use, which may change it."""
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    """Of everything that decides a tokenizer's tokens; to be taken before its first use, which may change it."""
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad", "unk")}
+    if not tokenizer.is_fast:
+        pieces = hashlib.sha256(tokenizer.sp_model.serialized_model_proto()).hexdigest()
+        return plain_sha256({"pieces": pieces, "lower": tokenizer.do_lower_case, "special": special})
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
     # how much is cut and padded is the adapter's choice
     return plain_sha256({"backend": backend | {"truncation": None, "padding": None}, "special": special})
 

@@ -36,16 +36,19 @@ def preprocess(image: Image.Image, processor: Any, size: tuple[int, int], geomet
 
     Args:
         image: the original.
-        processor: a CLIPImageProcessorPil.
+        processor: a PIL image processor of transformers.
         size: height and width of the model's input.
         geometry: one of GEOMETRIES.
     """
     if geometry == "native":
-        values = processor(image, return_tensors="np")["pixel_values"][0]
-        box = native_box(image.size, processor)
+        shape = resized((image.width, image.height), processor, size)
+        crop = {"height": size[0], "width": size[1]}
+        options = {} if shape is None else {"size": {"height": shape[0], "width": shape[1]}, "crop_size": crop}
+        values = processor(image, return_tensors="np", **options)["pixel_values"][0]
+        box = native_box(image.size, processor, size)
     elif geometry == "squash":
-        resized = {"height": size[0], "width": size[1]}
-        values = processor(image, size=resized, do_center_crop=False, return_tensors="np")["pixel_values"][0]
+        whole = {"height": size[0], "width": size[1]}
+        values = processor(image, size=whole, do_center_crop=False, return_tensors="np")["pixel_values"][0]
         box = (0.0, 0.0, float(image.width), float(image.height))
     elif geometry == "letterbox":
         padded, box = letterbox(image, size, processor)
@@ -63,16 +66,30 @@ def describe(processor: Any) -> dict[str, Any]:
     return {"class": type(processor).__name__} | {name: settings.get(name) for name in _SETTINGS}
 
 
-def native_box(image_size: tuple[int, int], processor: Any) -> Box:
+def native_box(image_size: tuple[int, int], processor: Any, size: tuple[int, int]) -> Box:
     """The part of an image (width, height) that the processor's resize and centre crop keep, in original pixels."""
     width, height = image_size
-    across, down = _resized(width, height, processor)
     if not processor.do_center_crop:
         return (0.0, 0.0, float(width), float(height))
-    crop_down, crop_across = processor.crop_size["height"], processor.crop_size["width"]
-    left, top = (across - crop_across) // 2, (down - crop_down) // 2
+    down, across = resized(image_size, processor, size) or _own_resize(width, height, processor)
+    left, top = (across - size[1]) // 2, (down - size[0]) // 2
     sx, sy = width / across, height / down
-    return (left * sx, top * sy, (left + crop_across) * sx, (top + crop_down) * sy)
+    return (left * sx, top * sy, (left + size[1]) * sx, (top + size[0]) * sy)
+
+
+def resized(image_size: tuple[int, int], processor: Any, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Height and width to resize an image (width, height) to, None where the processor's own settings give `size`.
+
+    A processor that crops resizes so that the image just covers `size`, one that does not resizes to it.
+    """
+    width, height = image_size
+    own = processor.crop_size if processor.do_center_crop else processor.size
+    if (own.get("height"), own.get("width")) == size:
+        return None
+    if not processor.do_center_crop:
+        return size
+    scale = max(size[0] / height, size[1] / width)
+    return max(size[0], round(height * scale)), max(size[1], round(width * scale))
 
 
 def letterbox(image: Image.Image, size: tuple[int, int], processor: Any) -> tuple[Image.Image, Box]:
@@ -87,14 +104,14 @@ def letterbox(image: Image.Image, size: tuple[int, int], processor: Any) -> tupl
     return padded, (-left * sx, -top * sy, (size[1] - left) * sx, (size[0] - top) * sy)
 
 
-def _resized(width: int, height: int, processor: Any) -> tuple[int, int]:
-    """Width and height after the processor's own resize."""
+def _own_resize(width: int, height: int, processor: Any) -> tuple[int, int]:
+    """Height and width after the processor's own resize."""
     if not processor.do_resize:
-        return width, height
+        return height, width
     size = dict(processor.size)
     if size.get("shortest_edge"):
         edge = size["shortest_edge"]
         short, long = min(width, height), max(width, height)
         other = int(edge * long / short)  # the processor truncates
-        return (edge, other) if width <= height else (other, edge)
-    return size["width"], size["height"]
+        return (other, edge) if width <= height else (edge, other)
+    return size["height"], size["width"]

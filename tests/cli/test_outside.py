@@ -26,9 +26,9 @@ class Params(GradientParams):
 
 
 def explain(capture, params, _state):
-    heads = torch.stack([ops.attention(capture.image, n) for n in range(len(capture.image.numbers))], 1)
+    heads = torch.stack([ops.attention(capture.image, n)[:, :, 0] for n in range(len(capture.image.numbers))], 1)
     maps = capture.image.gather(heads).unflatten(-1, capture.grid)
-    read = capture.text.gather(ops.attention(capture.text, len(capture.text.numbers) - 1).mean(1))
+    read = capture.text.gather(ops.attention(capture.text, len(capture.text.numbers) - 1).mean((1, 2)))
     values = {HEADS.name: maps, STRONGEST.name: read == read.amax(1, keepdim=True)}
     values[PATCHES.name] = maps.mean(2).flatten(2).argmax(-1).int()
     return Attribution(values | {MAP.name: fused(values, params, None)})

@@ -11,7 +11,7 @@ from transformers import CLIPModel
 from mmel_cli.attribution import METHODS, Target, ops
 from mmel_cli.errors import ModelError, UsageError
 from mmel_cli.model import CaptureRequest, load_model
-from mmel_cli.model.capture import record
+from mmel_cli.model.capture import AttentionLayer, record
 
 ALL = CaptureRequest((1, 2, 3, 4), (1, 2, 3), hidden=True, alignment=True)
 CAPTIONS = ["a red dog", "blue cat on the grass", "photo"]
@@ -67,14 +67,14 @@ def test_wv_is_the_gradient_at_attention_and_flow_sums_to_wo(model, raw):
         for number, layer in enumerate(layers):
             gradient = torch.stack(torch.autograd.grad(score, layer["a"], retain_graph=True))[:, query]
             length = gradient.shape[-1]
-            mine = ops.attention_gradient(tower, number)[0, :, :length].double()
+            mine = ops.attention_gradient(tower, number)[0, :, 0, :length].double()
             torch.testing.assert_close(mine, gradient, rtol=1e-3, atol=1e-6)
             exact = torch.stack([a[query] for a in layer["a"]]).detach()
             torch.testing.assert_close(
-                ops.attention(tower, number)[0, :, :length].double(), exact, rtol=1e-4, atol=1e-6
+                ops.attention(tower, number)[0, :, 0, :length].double(), exact, rtol=1e-4, atol=1e-6
             )
-            total = (ops.query_row(tower.w[number], tower) * ops.query_row(tower.o[number], tower)).sum(-1)
-            every = (ops.attention(tower, number) * ops.attention_gradient(tower, number)).sum(1)
+            total = (ops.rows(tower.w[number], tower, number) * ops.rows(tower.o[number], tower, number)).sum((1, 2))
+            every = (ops.attention(tower, number) * ops.attention_gradient(tower, number)).sum((1, 2))
             torch.testing.assert_close(every.sum(-1), total, rtol=1e-4, atol=1e-7)
             assert torch.equal(ops.flow(tower, number), tower.gather(every))
 
@@ -118,7 +118,7 @@ def test_hooks_are_gone_and_weights_untouched(model):
     before = {name: value.clone() for name, value in model._model.state_dict().items()}
     capture(model, [(0, 0)])
     blocks = model._model.vision_model.encoder.layers
-    with pytest.raises(RuntimeError, match="on purpose"), record(list(blocks)):
+    with pytest.raises(RuntimeError, match="on purpose"), record([AttentionLayer.of(block) for block in blocks]):
         raise RuntimeError("on purpose")
     for module in model._model.modules():
         assert not module._forward_hooks
@@ -135,7 +135,7 @@ def test_one_head_is_undone_after_a_capture(model):
 
 
 def test_the_graph_starts_at_the_first_explained_layer(model):
-    with record([model._model.vision_model.encoder.layers[2]]) as seen:
+    with record([AttentionLayer.of(model._model.vision_model.encoder.layers[2])]) as seen:
         model._model.get_image_features(pixel_values=torch.zeros(1, 3, 32, 32))
     assert seen.o[0].is_leaf
     assert seen.o[0].requires_grad
@@ -162,8 +162,8 @@ def test_legacy_eos_id_pools_the_highest_id(tmp_path):
 
 def test_a_tokenizer_without_eos_is_refused(tiny, monkeypatch):
     model = load_model(str(tiny), "cpu", "float32")
-    monkeypatch.setattr(model, "_eos", 5)
-    with pytest.raises(ModelError, match="no EOS token"):
+    monkeypatch.setattr("mmel_cli.model.text.pooled_position", lambda ids, _end: torch.zeros(len(ids), dtype=torch.long))
+    with pytest.raises(ModelError, match="no end token"):
         model.tokenize(["a red dog"])
 
 

@@ -1,0 +1,216 @@
+"""The files of HuggingFace models, one loader a family: loaded, checked, hashed, and put together to an adapter."""
+
+from typing import Any
+
+import torch
+from transformers import (
+    AltCLIPModel,
+    AutoTokenizer,
+    ChineseCLIPImageProcessorPil,
+    ChineseCLIPModel,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    MetaClip2Model,
+    SiglipImageProcessorPil,
+    SiglipModel,
+)
+
+from mmel_cli.model.adapter import Adapter
+from mmel_cli.model.families import Want
+from mmel_cli.model.loading import (
+    Checkpoint,
+    attempt,
+    check_input_size,
+    check_processor,
+    check_tokenizer,
+    check_weights,
+    config_sha256,
+    input_size,
+    plain_sha256,
+    tokenizer_sha256,
+    weights_file,
+    weights_sha256,
+)
+from mmel_cli.model.preprocess import describe
+from mmel_cli.model.text import LEGACY_EOS, EosText, FirstText, LastText
+from mmel_cli.model.tokens import read
+from mmel_cli.model.two_towers import Parts, TwoTowers
+from mmel_cli.model.vision import ClassVision, ProbeVision
+from mmel_cli.scoring import Scoring
+
+_CLASSIC = frozenset({"hidden", "alignment", "one_head"})
+
+
+def load_clip(checkpoint: Checkpoint, want: Want) -> Adapter:
+    """Load a CLIP (this and the other loaders are entries of families.FAMILIES).
+
+    Raises:
+        ModelError: if its files cannot be loaded, are not complete or do not fit each other.
+    """
+    model, tokenizer, processor = _load(checkpoint, CLIPModel, CLIPImageProcessorPil)
+    text = model.config.text_config
+    legacy = text.eos_token_id == LEGACY_EOS
+    end = text.vocab_size - 1 if legacy else text.eos_token_id
+    # the tower does not look for its start, and old configurations say 0
+    start = tokenizer.bos_token_id if legacy else text.bos_token_id or tokenizer.bos_token_id
+    check_ends(checkpoint, tokenizer, start, end)
+    return assemble_clip(checkpoint, (model, tokenizer, processor), want, highest=legacy)
+
+
+def load_metaclip2(checkpoint: Checkpoint, want: Want) -> Adapter:
+    """Load a MetaCLIP 2: CLIP whose start and end are those of its configuration, whatever their ids."""
+    model, tokenizer, processor = _load(checkpoint, MetaClip2Model, CLIPImageProcessorPil)
+    check_ends(checkpoint, tokenizer, tokenizer.bos_token_id, model.config.text_config.eos_token_id)
+    return assemble_clip(checkpoint, (model, tokenizer, processor), want, highest=False)
+
+
+def assemble_clip(checkpoint: Checkpoint, loaded: tuple[Any, Any, Any], want: Want, *, highest: bool) -> TwoTowers:
+    """An adapter of a model, a tokenizer and an image processor in the CLIP layout, already checked.
+
+    Args:
+        checkpoint: where they come from.
+        loaded: CLIPModel or one laid out like it, a fast tokenizer, an image processor.
+        want: device, dtype and input size.
+        highest: the token with the highest id is pooled, not the first end token.
+    """
+    model, tokenizer, processor = loaded
+    vision, files = _vision(checkpoint, loaded, want)
+    text = EosText(model, tokenizer, checkpoint.name, highest)
+    return _two_towers(checkpoint, loaded, files, vision, text)
+
+
+def load_altclip(checkpoint: Checkpoint, want: Want) -> Adapter:
+    """Load an AltCLIP: CLIP's vision tower and an XLM-RoBERTa, whose positions count from behind the padding's id."""
+    loaded = _load(checkpoint, AltCLIPModel, CLIPImageProcessorPil)
+    model, tokenizer, _ = loaded
+    text = model.config.text_config
+    _check_first(checkpoint, tokenizer)
+    if tokenizer.pad_token_id != text.pad_token_id:
+        raise checkpoint.refuse(
+            f"its tokenizer pads with {tokenizer.pad_token_id}, its text tower reads {text.pad_token_id} as padding; "
+            "use the tokenizer that the model was trained with"
+        )
+    vision, files = _vision(checkpoint, loaded, want)
+    side = FirstText(model, tokenizer, text.max_position_embeddings - text.pad_token_id - 1)
+    return _two_towers(checkpoint, loaded, files, vision, side)
+
+
+def load_chinese_clip(checkpoint: Checkpoint, want: Want) -> Adapter:
+    """Load a Chinese-CLIP: CLIP's vision tower and a BERT."""
+    loaded = _load(checkpoint, ChineseCLIPModel, ChineseCLIPImageProcessorPil)
+    model, tokenizer, _ = loaded
+    _check_first(checkpoint, tokenizer)
+    vision, files = _vision(checkpoint, loaded, want)
+    side = FirstText(model, tokenizer, model.config.text_config.max_position_embeddings)
+    return _two_towers(checkpoint, loaded, files, vision, side)
+
+
+def load_siglip(checkpoint: Checkpoint, want: Want) -> Adapter:
+    """Load a SigLIP, or a SigLIP 2 of fixed resolution, which has the same layout."""
+    loaded = _load(checkpoint, SiglipModel, SiglipImageProcessorPil)
+    model, tokenizer, processor = loaded
+    if not model.config.vision_config.vision_use_head:
+        raise checkpoint.refuse("its vision tower has no pooling head (vision_use_head), so it has no image embedding")
+    if tokenizer.pad_token_id is None:
+        raise checkpoint.refuse("its tokenizer has no padding token, with which the model reads every caption")
+    size = input_size(checkpoint, model.config.vision_config, want.image_size)
+    files = _files(checkpoint, *loaded)
+    model.to(want.device, want.dtype)
+    return TwoTowers(
+        Parts(
+            name=checkpoint.name,
+            family=checkpoint.model_type,
+            files=files,
+            model=model,
+            processor=processor,
+            vision=ProbeVision(model, size),
+            text=LastText(model, tokenizer),
+            scoring=Scoring(float(model.logit_scale.float().exp()), float(model.logit_bias.float()), "sigmoid"),
+        )
+    )
+
+
+def _load(checkpoint: Checkpoint, kind: Any, processor_kind: Any) -> tuple[Any, Any, Any]:
+    """Model, tokenizer and image processor, each by its own class, checked as far as all families are alike."""
+    name, source = checkpoint.name, checkpoint.source
+    base = processor_kind.__name__.removesuffix("ImageProcessorPil")
+    kinds = [f"{base}{end}" for end in ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil")]
+    check_processor(checkpoint, (*kinds, f"{base}FeatureExtractor", f"{base}Processor"))
+    processor = attempt(name, lambda: processor_kind.from_pretrained(source))
+    tokenizer = attempt(name, lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+    options: dict[str, Any] = {
+        "dtype": "auto",
+        "use_safetensors": weights_file(checkpoint).endswith((".safetensors", ".safetensors.index.json")),
+        "weights_only": True,  # a .bin file is a pickle: nothing but tensors is taken from it
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # they are reported, so that check_weights names them
+    }
+    model, report = attempt(name, lambda: kind.from_pretrained(source, **options))
+    check_weights(checkpoint, report)
+    check_tokenizer(checkpoint, tokenizer, model.config.text_config.vocab_size)
+    side = model.config.vision_config.image_size
+    check_input_size(checkpoint, processor, (side, side))
+    return model.eval().requires_grad_(requires_grad=False), tokenizer, processor
+
+
+def _vision(checkpoint: Checkpoint, loaded: tuple[Any, Any, Any], want: Want) -> tuple[ClassVision, dict[str, str]]:
+    """CLIP's vision tower at the size that is wanted, on its device, and the SHA-256 of the files as loaded."""
+    model = loaded[0]
+    size, files = input_size(checkpoint, model.config.vision_config, want.image_size), _files(checkpoint, *loaded)
+    model.to(want.device, want.dtype)
+    return ClassVision(model, size), files
+
+
+def _two_towers(
+    checkpoint: Checkpoint, loaded: tuple[Any, Any, Any], files: dict[str, str], vision: ClassVision, text: Any
+) -> TwoTowers:
+    model, _, processor = loaded
+    return TwoTowers(
+        Parts(
+            name=checkpoint.name,
+            family=checkpoint.model_type,
+            files=files,
+            model=model,
+            processor=processor,
+            vision=vision,
+            text=text,
+            scoring=Scoring(float(model.logit_scale.float().exp())),
+            gives=_CLASSIC if isinstance(text, EosText) else _CLASSIC - {"one_head"},
+        )
+    )
+
+
+def _files(checkpoint: Checkpoint, model: Any, tokenizer: Any, processor: Any) -> dict[str, str]:
+    """SHA-256 by role, of what was loaded."""
+    return {
+        "weights": weights_sha256(model),
+        "config": config_sha256(checkpoint.config),
+        "tokenizer": tokenizer_sha256(tokenizer),
+        "processor": plain_sha256(describe(processor)),
+    }
+
+
+def check_ends(checkpoint: Checkpoint, tokenizer: Any, start: int, end: int) -> None:
+    """Refuse a tokenizer whose start and end are not those of the text tower: it would pool another token.
+
+    Raises:
+        ModelError: with what it reads.
+    """
+    reading = read(tokenizer, ["a photo"])[0]
+    given = (reading.before, reading.after, tokenizer.eos_token_id)
+    if given != ((start,), (end,), end) or {start, end} & {*reading.ids}:
+        row = [*reading.before, *reading.ids, *reading.after]
+        raise checkpoint.refuse(
+            f"its tokenizer {type(tokenizer).__name__} reads 'a photo' as {row}, where its text tower needs {start} "
+            f"at the start and {end} at the end alone; use the tokenizer that the model was trained with"
+        )
+
+
+def _check_first(checkpoint: Checkpoint, tokenizer: Any) -> None:
+    """Refuse a tokenizer that puts no start before a caption, or has no padding."""
+    reading = read(tokenizer, ["a photo"])[0]
+    if len(reading.before) != 1 or tokenizer.pad_token_id is None:
+        lacks = "no padding token" if len(reading.before) == 1 else "no start token, which its text tower pools"
+        raise checkpoint.refuse(
+            f"its tokenizer {type(tokenizer).__name__} has {lacks}; use the tokenizer that the model was trained with"
+        )

@@ -1,0 +1,306 @@
+"""Text towers of HuggingFace models: which token they pool, which are attended to, and how captions are padded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
+
+from mmel_cli.errors import ModelError
+from mmel_cli.model.adapter import Captions, CaptureRequest
+from mmel_cli.model.capture import AttentionLayer, Recording, activations, one_head, record
+from mmel_cli.model.tokens import Reading, context_of, read, room
+from mmel_cli.tensors import Tower
+
+LEGACY_EOS = 2  # configurations older than transformers 4.31: the pooled token is the one with the highest id
+
+
+@runtime_checkable
+class TextSide(Protocol):
+    """The caption half of a model."""
+
+    @property
+    def layers(self) -> int:
+        """How many layers can be explained."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """The most keys of a caption."""
+        ...
+
+    def tokenize(self, captions: list[str]) -> Captions:
+        """See adapter.Adapter."""
+        ...
+
+    def embed(self, captions: Captions) -> Float[Tensor, "captions width"]:
+        """Embeddings as the model makes them, not normalised; in the graph where gradients are on."""
+        ...
+
+    def capture(self, captions: Captions, request: CaptureRequest) -> tuple[Recording, Tensor]:
+        """One forward with the explained layers recorded: the recording and the embeddings, in the graph."""
+        ...
+
+    def tower(
+        self, recording: Recording, w: list[Tensor], index: Int[Tensor, "pairs"], captions: Captions, request: CaptureRequest
+    ) -> Tower:
+        """The explained layers of P pairs."""
+        ...
+
+
+@dataclass(frozen=True)
+class EosText:
+    """CLIP's: causal, pools the end of the caption (CLIP, MetaCLIP 2); `end` is that token's id."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    highest: bool  # the token with the highest id is pooled, as LEGACY_EOS has it; else the first `end`
+
+    @property
+    def layers(self) -> int:
+        """See TextSide."""
+        return int(self.model.config.text_config.num_hidden_layers)
+
+    @property
+    def context(self) -> int:
+        """Tokens of a caption, start and end included."""
+        return context_of(self.tokenizer, self.model.config.text_config.max_position_embeddings)
+
+    @property
+    def max_tokens(self) -> int:
+        """See TextSide."""
+        return room(self.tokenizer, self.context)
+
+    def tokenize(self, captions: list[str]) -> Captions:
+        """See TextSide.
+
+        Raises:
+            ModelError: if the token that is pooled is not the end, without which another token would be explained.
+        """
+        readings = [reading.cut(self.context) for reading in read(self.tokenizer, captions)]
+        end = self.tokenizer.eos_token_id
+        padding = end if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+        ids, mask = _padded(readings, padding)
+        query = pooled_position(ids, None if self.highest else end)
+        wrong = (ids.gather(1, query[:, None])[:, 0] != end).nonzero()
+        if len(wrong):
+            raise ModelError(
+                f"model {self.name}: the token that its text tower pools is no end token (id {end}) for the caption "
+                f"{captions[int(wrong[0])][:60]!r}; use the tokenizer that the model was trained with"
+            )
+        # what stands behind the pooled token is not read
+        readings = [replace(r, read=min(r.read, q - len(r.before))) for r, q in zip(readings, query.tolist(), strict=True)]
+        return _captions(readings, ids, mask, query, self.tokenizer)
+
+    def embed(self, captions: Captions) -> Tensor:
+        """See TextSide."""
+        return _text_features(self.model, captions.ids, captions.mask)
+
+    def capture(self, captions: Captions, request: CaptureRequest) -> tuple[Recording, Tensor]:
+        """See TextSide."""
+        blocks = _blocks(self.model.text_model.encoder.layers, request)
+        captions = self._to_context(captions) if request.one_head else captions
+        layers = [AttentionLayer.of(block) for block in blocks]
+        with one_head(blocks if request.one_head else ()), record(layers) as recording:
+            return recording, self.embed(captions)
+
+    def tower(
+        self, recording: Recording, w: list[Tensor], index: Tensor, captions: Captions, request: CaptureRequest
+    ) -> Tower:
+        """See TextSide: tokens see those before them, and none is behind the end."""
+        query = _query(captions, index)
+        blocks = _blocks(self.model.text_model.encoder.layers, request)
+        position = torch.arange(recording.o[0].shape[1], device=index.device)
+        return Tower(
+            numbers=request.text_layers,
+            queries=(query,) * len(blocks),
+            places=captions.places.to(index.device)[index],
+            visible=position <= query[:, None],
+            **activations(recording, w, index, [AttentionLayer.of(block).out for block in blocks]),
+            heads=1 if request.one_head else self.model.config.text_config.num_attention_heads,
+            causal=True,
+        )
+
+    def _to_context(self, captions: Captions) -> Captions:
+        """Padded to the model's context with token 0 and nothing masked, as the published Grad-ECLIP reads captions.
+
+        The tower is causal, so keys and query do not see the difference; the padding's own activations are defined.
+        """
+        ids = captions.ids.where(captions.mask.bool(), 0)
+        ids = pad(ids, (0, self.context - ids.shape[1]))
+        return replace(captions, ids=ids, mask=torch.ones_like(ids))
+
+
+@dataclass(frozen=True)
+class FirstText:
+    """BERT's and RoBERTa's: tokens see each other, the first one is pooled (Chinese-CLIP, AltCLIP).
+
+    `positions` is how many tokens have a position embedding.
+    """
+
+    model: Any
+    tokenizer: Any
+    positions: int
+
+    @property
+    def layers(self) -> int:
+        """See TextSide."""
+        return int(self.model.config.text_config.num_hidden_layers)
+
+    @property
+    def context(self) -> int:
+        """Tokens of a caption, start and end included."""
+        return context_of(self.tokenizer, self.positions)
+
+    @property
+    def max_tokens(self) -> int:
+        """See TextSide."""
+        return room(self.tokenizer, self.context)
+
+    def tokenize(self, captions: list[str]) -> Captions:
+        """See TextSide."""
+        readings = [reading.cut(self.context) for reading in read(self.tokenizer, captions)]
+        ids, mask = _padded(readings, self.tokenizer.pad_token_id)
+        return _captions(readings, ids, mask, torch.zeros(len(ids), dtype=torch.long), self.tokenizer)
+
+    def embed(self, captions: Captions) -> Tensor:
+        """See TextSide."""
+        return _text_features(self.model, captions.ids, captions.mask)
+
+    def capture(self, captions: Captions, request: CaptureRequest) -> tuple[Recording, Tensor]:
+        """See TextSide."""
+        layers = [AttentionLayer.of_bert(block) for block in _blocks(self._encoder, request)]
+        with record(layers) as recording:
+            return recording, self.embed(captions)
+
+    def tower(
+        self, recording: Recording, w: list[Tensor], index: Tensor, captions: Captions, request: CaptureRequest
+    ) -> Tower:
+        """See TextSide: padding is not attended to."""
+        blocks = _blocks(self._encoder, request)
+        return Tower(
+            numbers=request.text_layers,
+            queries=(_query(captions, index),) * len(blocks),
+            places=captions.places.to(index.device)[index],
+            visible=captions.mask.to(index.device)[index].bool(),
+            **activations(recording, w, index, [AttentionLayer.of_bert(block).out for block in blocks]),
+            heads=self.model.config.text_config.num_attention_heads,
+        )
+
+    @property
+    def _encoder(self) -> Any:
+        tower = self.model.text_model
+        encoder = getattr(tower, "roberta", tower).encoder
+        return encoder.layer if hasattr(encoder, "layer") else encoder.layers
+
+
+@dataclass(frozen=True)
+class LastText:
+    """SigLIP's: a fixed length, padding is attended to like text, the last position is pooled whatever stands there."""
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def layers(self) -> int:
+        """See TextSide."""
+        return int(self.model.config.text_config.num_hidden_layers)
+
+    @property
+    def length(self) -> int:
+        """Tokens of every caption: that of training, since unpadded captions score wrongly."""
+        return int(self.model.config.text_config.max_position_embeddings)
+
+    @property
+    def max_tokens(self) -> int:
+        """See TextSide."""
+        return room(self.tokenizer, self.length)
+
+    def tokenize(self, captions: list[str]) -> Captions:
+        """See TextSide."""
+        readings = [reading.cut(self.length) for reading in read(self.tokenizer, captions)]
+        missing = [self.length - len(reading.row) for reading in readings]
+        left = self.tokenizer.padding_side == "left"
+        padding = self.tokenizer.pad_token_id
+        rows = [
+            [padding] * count + reading.row if left else reading.row + [padding] * count
+            for reading, count in zip(readings, missing, strict=True)
+        ]
+        ids = torch.tensor(rows)
+        query = torch.full((len(rows),), self.length - 1)
+        shifts = missing if left else [0] * len(rows)
+        return _captions(readings, ids, torch.ones_like(ids), query, self.tokenizer, shifts)
+
+    def embed(self, captions: Captions) -> Tensor:
+        """See TextSide; the mask is left out where it masks nothing, as the model's processor leaves it out."""
+        mask = None if bool(captions.mask.all()) else captions.mask
+        return _text_features(self.model, captions.ids, mask)
+
+    def capture(self, captions: Captions, request: CaptureRequest) -> tuple[Recording, Tensor]:
+        """See TextSide."""
+        with record([AttentionLayer.of(b) for b in _blocks(self.model.text_model.encoder.layers, request)]) as recording:
+            return recording, self.embed(captions)
+
+    def tower(
+        self, recording: Recording, w: list[Tensor], index: Tensor, captions: Captions, request: CaptureRequest
+    ) -> Tower:
+        """See TextSide."""
+        blocks = _blocks(self.model.text_model.encoder.layers, request)
+        return Tower(
+            numbers=request.text_layers,
+            queries=(_query(captions, index),) * len(blocks),
+            places=captions.places.to(index.device)[index],
+            visible=captions.mask.to(index.device)[index].bool(),
+            **activations(recording, w, index, [AttentionLayer.of(block).out for block in blocks]),
+            heads=self.model.config.text_config.num_attention_heads,
+        )
+
+
+def pooled_position(ids: Int[Tensor, "captions length"], end: int | None) -> Int[Tensor, "captions"]:
+    """The token position that HuggingFace CLIP pools: the first `end`, or the highest id if that is None."""
+    return ids.argmax(-1) if end is None else (ids == end).int().argmax(-1)
+
+
+def _captions(
+    readings: Sequence[Reading], ids: Tensor, mask: Tensor, query: Tensor, tokenizer: Any, shifts: Sequence[int] = ()
+) -> Captions:
+    """Captions whose keys are the tokens of their text; `shifts` is how many tokens of padding stand before each."""
+    places = [torch.arange(r.read) + len(r.before) for r in readings]
+    if shifts:
+        places = [place + shift for place, shift in zip(places, shifts, strict=True)]
+    return Captions(
+        ids=ids,
+        mask=mask,
+        query=query,
+        places=pad_sequence(places, batch_first=True, padding_value=-1),
+        tokens=tuple(reading.texts(tokenizer.decode) for reading in readings),
+        words=tuple(reading.words for reading in readings),
+        truncated=torch.tensor([reading.truncated for reading in readings]),
+    )
+
+
+def _padded(readings: Sequence[Reading], padding: int) -> tuple[Tensor, Tensor]:
+    """Token ids padded at the end to the longest, and their attention mask."""
+    rows = [torch.tensor(reading.row) for reading in readings]
+    ids = pad_sequence(rows, batch_first=True, padding_value=padding)
+    return ids, pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+
+
+def _query(captions: Captions, index: Tensor) -> Tensor:
+    assert captions.query is not None  # noqa: S101 - these towers pool one token
+    return captions.query.to(index.device)[index]
+
+
+def _blocks(layers: Any, request: CaptureRequest) -> list[Any]:
+    return [layers[number - 1] for number in request.text_layers]
+
+
+def _text_features(model: Any, ids: Tensor, mask: Tensor | None) -> Tensor:
+    device = model.device
+    given = {} if mask is None else {"attention_mask": mask.to(device)}
+    return model.get_text_features(input_ids=ids.to(device), **given).pooler_output

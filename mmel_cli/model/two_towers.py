@@ -1,0 +1,119 @@
+"""A HuggingFace model of two towers whose embeddings meet in a cosine, behind the Adapter protocol."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import normalize
+
+from mmel_cli.model.adapter import Captions, CaptureRequest, ModelSpec
+from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
+from mmel_cli.model.preprocess import describe, preprocess
+from mmel_cli.model.text import TextSide
+from mmel_cli.model.vision import VisionSide, alignment
+from mmel_cli.scoring import Scoring
+from mmel_cli.tensors import Capture, Pixels
+
+# float16 gradients of a cosine underflow; a power of two is exact to multiply and to divide out
+_GRADIENT_SCALE = {torch.float16: 2.0**10}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a family's loader found and checked: a model with frozen weights, its halves, and what is recorded of it."""
+
+    name: str  # as the user gave it
+    family: str
+    files: dict[str, str]  # see ModelSpec.files
+    model: Any
+    processor: Any
+    vision: VisionSide
+    text: TextSide
+    scoring: Scoring
+    gives: frozenset[str] = frozenset({"hidden", "alignment"})
+
+
+class TwoTowers:
+    """A loaded model (implements adapter.Adapter)."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._model, self._vision, self._text = parts, parts.model, parts.vision, parts.text
+        height, width = parts.vision.size
+        self.spec = ModelSpec(
+            name=parts.name,
+            family=parts.family,
+            files=parts.files,
+            gives=parts.gives,
+            image_size=parts.vision.size,
+            patch=parts.vision.patch,
+            grid=(height // parts.vision.patch, width // parts.vision.patch),
+            layers=parts.vision.layers,
+            text_layers=parts.text.layers,
+            max_tokens=parts.text.max_tokens,
+            device=str(parts.model.device),
+            dtype=str(parts.model.dtype).removeprefix("torch."),
+            scoring=parts.scoring,
+            processor=describe(parts.processor),
+        )
+
+    def preprocess(self, image: Image, geometry: str) -> Pixels:
+        """See adapter.Adapter."""
+        return preprocess(image, self._parts.processor, self.spec.image_size, geometry)
+
+    def tokenize(self, captions: list[str]) -> Captions:
+        """See adapter.Adapter. A special token that a caption spells out is text like any other."""
+        return self._text.tokenize(captions)
+
+    def capture(
+        self, images: list[Pixels], captions: Captions, pairs: list[tuple[int, int]], request: CaptureRequest
+    ) -> Capture:
+        """See adapter.Adapter."""
+        rows, columns = torch.tensor(pairs, device=self._model.device).T
+        values = torch.stack([image.values for image in images])
+        seen, image_embeds = self._vision.capture(values.to(self._model.device, self._model.dtype), request)
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot be differentiated in a batch
+            words_read, text_embeds = self._text.capture(captions, request)
+        score, to_image, to_text = cosine(image_embeds[rows], text_embeds[columns])
+        if request.one_head:  # each modified tower is explained against the other as the model runs it
+            true_image, true_text = self.embed_images(values), self.embed_texts(captions)
+            score, to_image, _ = cosine(image_embeds[rows], true_text[columns])
+            _, _, to_text = cosine(true_image[rows], text_embeds[columns])
+        scale = _GRADIENT_SCALE.get(self._model.dtype, 1.0)
+        w_image = pull_back(image_embeds, seen.o, rows, to_image * scale)
+        w_text = pull_back_batched(text_embeds, words_read.o, columns, to_text * scale)
+        texts = normalize(text_embeds.detach().float(), dim=-1)[columns]
+        hidden = seen.outputs if request.hidden else []
+        return Capture(
+            score=score,
+            grid=self.spec.grid,
+            image=self._vision.tower(seen, [w.float() / scale for w in w_image], rows, request),
+            text=self._text.tower(words_read, [w.float() / scale for w in w_text], columns, captions, request),
+            hidden=tuple(self._vision.patches(output)[rows].float() for output in hidden),
+            alignment=alignment(self._vision, seen.outputs, rows, texts) if request.alignment else None,
+        )
+
+    def embed_images(self, values: Tensor, *, graph: bool = False) -> Tensor:
+        """See adapter.Adapter."""
+        values = values.to(self._model.device, self._model.dtype)
+        with torch.set_grad_enabled(graph):
+            return normalize(self._vision.embed(values).float(), dim=-1)
+
+    @torch.no_grad()
+    def embed_texts(self, captions: Captions) -> Tensor:
+        """See adapter.Adapter."""
+        return normalize(self._text.embed(captions).float(), dim=-1)
+
+    def randomised(self, layers: int, seed: int) -> "TwoTowers":
+        """See adapter.Adapter."""
+        model = copy.deepcopy(self._model)
+        vision: Any = self._vision
+        vision = replace(vision, model=model)
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            vision.randomise(layers)
+        text: Any = self._text
+        return TwoTowers(replace(self._parts, model=model, vision=vision, text=replace(text, model=model)))

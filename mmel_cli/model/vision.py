@@ -1,0 +1,242 @@
+"""Vision towers of HuggingFace models: what they pool with, what of them is recorded, and where their patches stand."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import linear, normalize, scaled_dot_product_attention
+
+from mmel_cli.model.adapter import CaptureRequest
+from mmel_cli.model.capture import AttentionLayer, Recording, activations, one_head, record
+from mmel_cli.tensors import Tower
+
+
+@runtime_checkable
+class VisionSide(Protocol):
+    """The image half of a model, at an input of `size` (height, width) in pixels."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        ...
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels."""
+        ...
+
+    @property
+    def layers(self) -> int:
+        """How many layers can be explained."""
+        ...
+
+    def embed(self, values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images width"]:
+        """Embeddings as the model makes them, not normalised; in the graph where gradients are on."""
+        ...
+
+    def capture(self, values: Float[Tensor, "images 3 height width"], request: CaptureRequest) -> tuple[Recording, Tensor]:
+        """One forward with the explained layers recorded: the recording and the embeddings, in the graph."""
+        ...
+
+    def tower(self, recording: Recording, w: list[Tensor], index: Int[Tensor, "pairs"], request: CaptureRequest) -> Tower:
+        """The explained layers of P pairs."""
+        ...
+
+    def patches(self, outputs: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows patches width"]:
+        """A layer's output at the patches."""
+        ...
+
+    def project(self, patches: Float[Tensor, "rows patches width"]) -> Float[Tensor, "rows patches joint"]:
+        """Each patch of a layer's output alone through what follows the last layer (METHOD 3 step 5)."""
+        ...
+
+    def randomise(self, layers: int) -> None:
+        """Draw new values for what follows the last layer, and for the last `layers` layers, from the top."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassVision:
+    """CLIP's: a class token comes first, asks in every layer and is pooled (CLIP, MetaCLIP 2, AltCLIP, Chinese-CLIP)."""
+
+    model: Any
+    size: tuple[int, int]
+
+    @property
+    def patch(self) -> int:
+        """See VisionSide."""
+        return int(self.model.config.vision_config.patch_size)
+
+    @property
+    def layers(self) -> int:
+        """See VisionSide."""
+        return int(self.model.config.vision_config.num_hidden_layers)
+
+    def embed(self, values: Tensor) -> Tensor:
+        """See VisionSide."""
+        return _image_features(self.model, values, self.size)
+
+    def capture(self, values: Tensor, request: CaptureRequest) -> tuple[Recording, Tensor]:
+        """See VisionSide."""
+        blocks = self._blocks(request)
+        attentions = [AttentionLayer.of(block) for block in blocks]
+        with one_head(blocks if request.one_head else ()), record(attentions, outputs=request.outputs) as recording:
+            return recording, self.embed(values)
+
+    def tower(self, recording: Recording, w: list[Tensor], index: Tensor, request: CaptureRequest) -> Tower:
+        """See VisionSide."""
+        shape = (len(index), recording.k[0].shape[1])
+        tokens = torch.arange(shape[1], device=index.device)
+        outs = [AttentionLayer.of(block).out for block in self._blocks(request)]
+        return Tower(
+            numbers=request.layers,
+            queries=(torch.zeros_like(index),) * len(request.layers),
+            places=tokens[1:].expand(len(index), -1),
+            visible=torch.ones(shape, dtype=torch.bool, device=index.device),
+            **activations(recording, w, index, outs),
+            heads=1 if request.one_head else self.model.config.vision_config.num_attention_heads,
+        )
+
+    def patches(self, outputs: Tensor) -> Tensor:
+        """See VisionSide."""
+        return outputs[:, 1:]
+
+    def project(self, patches: Tensor) -> Tensor:
+        """See VisionSide: the norm and the projection of the class token."""
+        return self.model.visual_projection(self.model.vision_model.post_layernorm(patches))
+
+    def randomise(self, layers: int) -> None:
+        """See VisionSide."""
+        vision = self.model.vision_model
+        _redraw([self.model.visual_projection, vision.post_layernorm, *reversed(vision.encoder.layers[-layers:])])
+
+    def _blocks(self, request: CaptureRequest) -> list[Any]:
+        return [self.model.vision_model.encoder.layers[number - 1] for number in request.layers]
+
+
+@dataclass(frozen=True)
+class ProbeVision:
+    """SigLIP's: no class token; a learned probe asks all patches in one attention behind the last encoder layer.
+
+    That attention is its last explained layer; in the encoder layers before it every patch asks.
+    """
+
+    model: Any
+    size: tuple[int, int]
+
+    @property
+    def patch(self) -> int:
+        """See VisionSide."""
+        return int(self.model.config.vision_config.patch_size)
+
+    @property
+    def layers(self) -> int:
+        """See VisionSide: the encoder's, and the pooling attention."""
+        return int(self.model.config.vision_config.num_hidden_layers) + 1
+
+    def embed(self, values: Tensor) -> Tensor:
+        """See VisionSide."""
+        return _image_features(self.model, values, self.size)
+
+    def capture(self, values: Tensor, request: CaptureRequest) -> tuple[Recording, Tensor]:
+        """See VisionSide; nn.MultiheadAttention shows its insides to no hook, so the pooling is computed here."""
+        vision = self.model.vision_model
+        attentions = [AttentionLayer.of(block) for block in self._blocks(request)]
+        with record(attentions, outputs=request.outputs) as recording:
+            last = vision.encoder(
+                inputs_embeds=vision.embeddings(values, interpolate_pos_encoding=_interpolates(self.model, self.size))
+            ).last_hidden_state
+        pooled = self._attend(vision.post_layernorm(last), recording if self.layers in request.layers else None)
+        if self.layers in request.layers and request.outputs:
+            recording.outputs.append(last.detach())  # what the probe asks
+        return recording, self._finish(pooled)[:, 0]
+
+    def tower(self, recording: Recording, w: list[Tensor], index: Tensor, request: CaptureRequest) -> Tower:
+        """See VisionSide."""
+        shape = (len(index), recording.k[0].shape[1])
+        outs = [AttentionLayer.of(block).out for block in self._blocks(request)]
+        pools = self.layers in request.layers
+        return Tower(
+            numbers=request.layers,
+            queries=(*[None] * len(outs), *([torch.zeros_like(index)] if pools else [])),
+            places=torch.arange(shape[1], device=index.device).expand(len(index), -1),
+            visible=torch.ones(shape, dtype=torch.bool, device=index.device),
+            **activations(recording, w, index, outs + ([self._head.attention.out_proj] if pools else [])),
+            heads=self.model.config.vision_config.num_attention_heads,
+        )
+
+    def patches(self, outputs: Tensor) -> Tensor:
+        """See VisionSide."""
+        return outputs
+
+    def project(self, patches: Tensor) -> Tensor:
+        """See VisionSide: the pooling as if all attention were on that patch."""
+        weight, bias = (part.chunk(3)[2] for part in (self._head.attention.in_proj_weight, self._head.attention.in_proj_bias))
+        return self._finish(linear(self.model.vision_model.post_layernorm(patches), weight, bias))
+
+    def randomise(self, layers: int) -> None:
+        """See VisionSide."""
+        vision = self.model.vision_model
+        nn.init.xavier_uniform_(self._head.probe)
+        _redraw([self._head, vision.post_layernorm, *reversed(vision.encoder.layers[-layers:])])
+
+    @property
+    def _head(self) -> Any:
+        return self.model.vision_model.head
+
+    def _attend(self, tokens: Tensor, recording: Recording | None) -> Tensor:
+        """The probe's attention output before its projection, (images, 1, width), and its parts for the recording."""
+        attention = self._head.attention
+        weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+        asks = self._head.probe.expand(len(tokens), -1, -1)
+        q, k, v = (linear(x, w, b) for x, w, b in zip((asks, tokens, tokens), weights, biases, strict=True))
+        heads = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in (q, k, v))
+        pooled = scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        if recording is not None:
+            if not recording.o:  # the graph starts here
+                pooled = pooled.detach().requires_grad_()
+            for store, part in ((recording.q, q), (recording.k, k), (recording.v, v)):
+                store.append(part.detach())
+            recording.o.append(pooled)
+        return pooled
+
+    def _finish(self, pooled: Tensor) -> Tensor:
+        """What follows the probe's attention."""
+        output = self._head.attention.out_proj(pooled)
+        return output + self._head.mlp(self._head.layernorm(output))
+
+    def _blocks(self, request: CaptureRequest) -> list[Any]:
+        """The explained encoder layers."""
+        return [self.model.vision_model.encoder.layers[n - 1] for n in request.layers if n < self.layers]
+
+
+@torch.no_grad()
+def alignment(
+    side: VisionSide, outputs: list[Tensor], index: Int[Tensor, "pairs"], text: Float[Tensor, "pairs joint"]
+) -> Float[Tensor, "pairs layers patches"]:
+    """cos(each projected patch, text embedding) for every layer (METHOD 3 step 5); `text` are unit vectors."""
+    layers = [normalize(side.project(side.patches(output)).float(), dim=-1)[index] for output in outputs]
+    return torch.stack([torch.einsum("pid,pd->pi", layer, text) for layer in layers], 1)
+
+
+def _image_features(model: Any, values: Tensor, size: tuple[int, int]) -> Tensor:
+    other = _interpolates(model, size)
+    return model.get_image_features(pixel_values=values, interpolate_pos_encoding=other).pooler_output
+
+
+def _interpolates(model: Any, size: tuple[int, int]) -> bool:
+    """Whether the input is not of the size that position embeddings were learned for."""
+    side = model.config.vision_config.image_size
+    return size != (side, side)
+
+
+def _redraw(blocks: list[Any]) -> None:
+    """New values for every linear layer, norm and packed attention, in the order of the blocks."""
+    for block in blocks:
+        for module in block.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                module._reset_parameters()  # noqa: SLF001 - torch offers no other name
+            elif isinstance(module, (nn.Linear, nn.LayerNorm)):
+                module.reset_parameters()
