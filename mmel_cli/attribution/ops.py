@@ -35,7 +35,7 @@ def attention(tower: Tower, layer: int) -> Float[Tensor, "pairs heads rows token
     return logits.masked_fill(~tower.visible[:, None, None], -torch.inf).softmax(-1)
 
 
-def attention_matrix(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tokens tokens"]:
+def attention_matrix(tower: Tower, layer: int) -> Float[Tensor, "pairs heads rows tokens"]:
     """All attention rows of each head, recomputed from q and k; tokens that the query does not see are never seen."""
     q, k = (_heads(tokens[layer], tower).transpose(1, 2) for tokens in (tower.q, tower.k))
     logits = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
@@ -47,7 +47,7 @@ def attention_matrix(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tok
     return logits.masked_fill(hidden, -torch.inf).softmax(-1)
 
 
-def attention_matrix_gradient(tower: Tower, layer: int) -> Float[Tensor, "pairs heads tokens tokens"]:
+def attention_matrix_gradient(tower: Tower, layer: int) -> Float[Tensor, "pairs heads rows tokens"]:
     """w_h[j] . v_h[i] = ds/da_h[j, i] for every row j."""
     w, v = (_heads(tokens[layer], tower).transpose(1, 2) for tokens in (tower.w, tower.v))
     return w @ v.transpose(2, 3)

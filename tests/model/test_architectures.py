@@ -1,13 +1,16 @@
 """Every architecture with every kind of tokenizer: scores are transformers' own, identities hold, batches equal singles."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from oracles.watched import one_pair, watched
 from PIL import Image
 from transformers import AutoModel, AutoTokenizer
 from zoo import ARCHITECTURES, CAPTIONS, CONTEXT, KINDS, make_model
 
-from mmel_cli.attribution import METHODS, Target, ops
+from mmel_cli.attribution import METHODS, gae, ops
 from mmel_cli.model import Adapter, CaptureRequest, CoverProbe, load_model
 from mmel_cli.pipelines.engine import Engine
 
@@ -81,3 +84,98 @@ def test_scores_are_those_of_transformers(folder, family, kind):
 def without_special(text):
     """A vocabulary of whole words may hold a special token as a word: such captions are another test."""
     return "" if any(mark in text for mark in ("<", "[")) else text
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_evidence_equals_a_float64_oracle_with_autograd(folder, family):
+    """Flow, loosened and gae of both towers from attention matrices and ds/da of transformers' own model."""
+    place = folder(family)
+    model = load_model(str(place), "cpu", "float32")
+    captions = model.tokenize(["a photo of the cat", "a red dog on the grass"])
+    pixels = pixels_of(model)
+    capture = model.capture(pixels, captions, [(0, 0), (2, 1)], request(model.spec))
+    for pair, (image, caption) in enumerate([(0, 0), (2, 1)]):
+        mask = None if family == "siglip" else captions.mask[caption : caption + 1]
+        with watched(place, family) as (raw, seen):
+            given = pixels[image].values[None], captions.ids[caption : caption + 1], mask
+            score, vision, text = one_pair(raw, seen, *given)
+        assert capture.score[pair].item() == pytest.approx(score.item(), abs=1e-6)
+        for tower, layers in ((capture.image, vision), (capture.text, text)):
+            assert len(layers) == len(tower.numbers)
+            keys = tower.places[pair][tower.places[pair] >= 0]
+            relevance = torch.eye(layers[0]["a"].shape[-1], dtype=torch.float64)
+            for number, layer in enumerate(layers):
+                query = tower.queries[number]
+                asks = range(layer["a"].shape[2]) if query is None else [int(query[pair])]
+                a, grad = layer["a"][0].detach(), layer["grad"][0]
+                flow = sum((a[h, j] * grad[h, j])[keys] for h in range(len(a)) for j in asks)
+                close(ops.flow(tower, number)[pair, : len(keys)], flow)
+                weight, evidence = ops.loosened(tower, number)
+                expected = [loosened(layer, j, keys) for j in asks]
+                close(weight[pair, : len(keys)], sum(w for w, _ in expected) / len(expected), 1e-4)
+                close(evidence[pair, : len(keys)], sum(e for _, e in expected), 1e-4)
+                step = (model.spec.scoring.scale * grad * a).clamp_min(0).mean(0) @ relevance
+                relevance = step if len(step) == 1 else relevance + step
+            row = relevance[0 if len(relevance) == 1 else int(tower.queries[-1][pair])]
+            close(gae.relevance(tower, model.spec.scoring.scale)[pair, : len(keys)], row[keys], 1e-4)
+
+
+def loosened(layer, row, keys):
+    """Grad-ECLIP's lambda and evidence of one row: heads side by side, cosines and min-max by hand."""
+    q, k = (layer[name][0].transpose(0, 1).flatten(1) for name in "qk")
+    cosine = torch.stack([torch.cosine_similarity(q[min(row, len(q) - 1)], k[i], dim=0) for i in keys])
+    spread = cosine.max() - cosine.min()
+    weight = (cosine - cosine.min()) / spread if spread > 0 else torch.ones_like(cosine)
+    return weight, weight * layer["grad"][0][:, row, keys].sum(0)
+
+
+def close(mine, expected, rtol=1e-3):
+    torch.testing.assert_close(mine.double(), expected.double(), rtol=rtol, atol=float(1e-5 * expected.abs().max() + 1e-12))
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_alignment_is_each_patch_alone_through_what_follows_the_last_layer(folder, family):
+    place = folder(family)
+    model = load_model(str(place), "cpu", "float32")
+    captions, pixels = model.tokenize(["a red dog"]), pixels_of(model)
+    capture = model.capture(pixels[:1], captions, [(0, 0)], request(model.spec, hidden=True, alignment=True))
+    raw = AutoModel.from_pretrained(place).double().eval()
+    text = model.embed_texts(captions)[0].double()
+    for number, hidden in enumerate(capture.hidden):
+        for patch in (0, 7, 24):
+            alone = raw.vision_model.post_layernorm(hidden[0, patch].double()[None, None])
+            with torch.no_grad():
+                point = raw.vision_model.head(alone) if family == "siglip" else raw.visual_projection(alone)
+            expected = torch.cosine_similarity(point.flatten(), text, dim=0)
+            assert capture.alignment[0, number, patch].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if "truth" not in method.needs])
+def test_every_method_gives_a_batch_the_maps_of_singles(folder, family, name):
+    model = load_model(str(folder(family)), "cpu", "float32")
+    method = METHODS[name]
+    params = method.params(masks=20) if name == "rise" else method.params()
+    engine = Engine.build(model, method, params)
+    captions, pixels = [CAPTIONS[n] for n in (1, 5, 21, 3, 22)], pixels_of(model)
+    pairs = [(0, 0), (1, 1), (2, 2), (0, 3), (1, 4), (0, 1)]
+    whole = maps_of(engine, pixels, captions, pairs)
+    for pair, (image, caption) in enumerate(pairs):
+        alone = maps_of(engine, [pixels[image]], [captions[caption]], [(0, 0)], seeds=[pair])
+        for field, values in alone.items():
+            count = values.shape[1] if field == "tokens/map" else None
+            mine = whole[field][pair, :count]
+            torch.testing.assert_close(mine, values[0], rtol=1e-4, atol=float(1e-5 * values.abs().max() + 1e-9))
+    assert whole["map"].flatten(1).std(1).max() > 0
+
+
+def maps_of(engine, pixels, captions, pairs, seeds=None):
+    tokens = engine.model.tokenize(captions)
+    capture = engine.model.capture(pixels, tokens, pairs, engine.request)
+    hints = {}
+    if "seeds" in engine.method.needs:
+        hints["seeds"] = tuple(seeds or range(len(pairs)))
+    if "probe" in engine.method.needs:
+        images, rows = torch.tensor(pairs).T
+        hints["probe"] = CoverProbe(engine.model, torch.stack([p.values for p in pixels]), tokens, images, rows)
+    return engine.method.explain(replace(capture, **hints), engine.params, engine.state).fields
