@@ -58,6 +58,33 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ModelConfig(Section):
+    """Which model is explained, and at which input."""
+
+    name: str = DEFAULT_MODEL
+    image_size: tuple[int, int] | None = None  # height, width in pixels; None: as it was trained
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _pair(cls, value: Any) -> Any:
+        """Text like 224,336 as --set gives it, one number for a square."""
+        value = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        return (value, value) if isinstance(value, int) else value
+
+    @field_validator("image_size")
+    @classmethod
+    def _positive(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and min(value) < 1:
+            raise ValueError("must be height,width in pixels, for example 224,336")
+        return value
+
+
+class TrainModelConfig(ModelConfig):
+    """The same for `mmel train-weights`, where an archive may name its model."""
+
+    name: str | None = None  # type: ignore[assignment]  # None: the archive's, or the default one for a dataset
+
+
 class InputConfig(Section):
     """How captions are found."""
 
@@ -99,7 +126,7 @@ class MethodConfig(Section):
 class RunConfig(Section):
     """Everything that `mmel explain` can be told."""
 
-    model: str = DEFAULT_MODEL
+    model: ModelConfig = ModelConfig()
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int = Field(default=16, ge=1)
@@ -111,6 +138,12 @@ class RunConfig(Section):
     method: MethodConfig = Field(default={"name": DEFAULT_METHOD}, validate_default=True)
     archive: _Archive = _Archive()  # type: ignore[valid-type]
     heatmap: _Heatmap = _Heatmap()  # type: ignore[valid-type]
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A name alone stands for the group, and nothing for its defaults."""
+        return {"name": value} if isinstance(value, str) else {} if value is None else value
 
     @field_validator("method", mode="before")
     @classmethod
@@ -178,10 +211,10 @@ class FuseConfig(Section):
 class TrainConfig(RunConfig):
     """Everything that `mmel train-weights` can be told: how a dataset is explained first, and how weights are learned.
 
-    With an archive as input, what concerns the explaining is the archive's; `model` then says where its model lies now.
+    With an archive as input, what concerns the explaining is the archive's; model.name then says where it lies now.
     """
 
-    model: str | None = None  # type: ignore[assignment]  # None: the archive's, or the default one for a dataset
+    model: TrainModelConfig = TrainModelConfig()
     data: Path | None = None  # where the input of an archive lies now
     training: _Training = _Training()  # type: ignore[valid-type]
 
@@ -194,7 +227,8 @@ class TrainConfig(RunConfig):
         """The configuration of the run that explains a dataset: untrained, every channel, no pictures."""
         plain = self.plain()
         settings = {name: plain[name] for name in RunConfig.model_fields}
-        settings |= {"model": self.model or DEFAULT_MODEL, "heatmaps": False}
+        settings["model"] = plain["model"] | {"name": self.model.name or DEFAULT_MODEL}
+        settings["heatmaps"] = False
         settings["method"] |= {"weights": "untrained"}
         settings["archive"] |= {"channels": "all"}
         return settings
@@ -249,6 +283,11 @@ def _load(kind: type[_Run], file: Path | None, settings: Sequence[str], options:
     """Merge and validate the settings of a command that explains."""
     options = {key: value for key, value in (options or {}).items() if value is not None}
     tree, node = _read_yaml(file) if file else ({}, None)
+    # the name alone may stand for the group, and changes nothing else in it
+    if isinstance(tree.get("model"), str):
+        tree["model"] = {"name": tree["model"]}
+    settings = [f"model.name={text[6:]}" if text.startswith("model=") else text for text in settings]
+    options = {"model.name" if key == "model" else key: value for key, value in options.items()}
     method = options.get("method.name")
     if isinstance(tree.get("method"), dict) and method not in (None, tree["method"].get("name")):
         tree["method"] = {}  # parameters of another method do not apply

@@ -53,9 +53,9 @@ class Tower:
     METHOD 1: q, k, v over the full width (heads concatenated), o the attention output before its projection,
     w = ds/do. `queries` gives for each layer which row of its q is explained (CLS; EOS; the probe of a pooling layer,
     which has one row only), None where every row asks: the encoder layers of a tower that pools with a probe or a mean.
-    q, o and w of a layer have its rows, k and v its tokens. `places` are the tokens that evidence is attributed to, the keys (patches, row by row
-    of the grid; the tokens between BOS and EOS), -1 after a pair's last. `visible` are the tokens that may be attended
-    to (all; those up to EOS). `causal`: each token attends to itself and those before it only.
+    q, o and w of a layer have its rows, k and v its tokens. `places` are the tokens that evidence is attributed to, the
+    keys (patches, row by row of the grid; the tokens of a caption's text), -1 after a pair's last. `visible` are the
+    tokens that may be attended to (all; those up to EOS). `causal`: each token attends to itself and those before it.
     """
 
     numbers: tuple[int, ...]  # of the explained layers, from 1

@@ -23,15 +23,27 @@ from transformers import (
 
 SIDE, PATCH = 40, 8
 CONTEXT = 23
-WORDS = ["a", "red", "blue", "dog", "cat", "on", "the", "grass", "photo", "of", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"]
+WORDS = [
+    "a",
+    "red",
+    "blue",
+    "dog",
+    "cat",
+    "on",
+    "the",
+    "grass",
+    "photo",
+    "of",
+    "caf\u00e9",
+]
 CAPTIONS = [
     "a red dog",
     "a photo of the cat",
     "blue",
     "A Red DOG on the grass.",
-    "caf\N{LATIN SMALL LETTER E WITH ACUTE} on the grass",
+    "caf\u00e9 on the grass",
     "cafe\N{COMBINING ACUTE ACCENT} on the grass",
-    "na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve r\N{LATIN SMALL LETTER E WITH ACUTE}sum\N{LATIN SMALL LETTER E WITH ACUTE}",
+    "na\u00efve r\u00e9sum\u00e9",
     "\N{DOG FACE} a dog",
     "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET} on the grass",
     "red \N{HEAVY BLACK HEART}\N{VARIATION SELECTOR-16} blue",

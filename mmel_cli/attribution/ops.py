@@ -72,9 +72,7 @@ def attended(tower: Tower, layer: int) -> KeyRow:
     return tower.gather(attention(tower, layer).mean((1, 2)))
 
 
-def loosened(
-    tower: Tower, layer: int, *, projected: bool = False, over_tokens: bool = False
-) -> tuple[KeyRow, KeyRow]:
+def loosened(tower: Tower, layer: int, *, projected: bool = False, over_tokens: bool = False) -> tuple[KeyRow, KeyRow]:
     """Grad-ECLIP's loosened attention lambda and evidence G at the keys (ICML 2024).
 
     lambda[j, i] = min-max over the keys of cos(q[j], k[i]), full width; G[i] = sum over rows j that ask of

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from transformers import (
     AltCLIPModel,
     AutoTokenizer,
@@ -23,6 +22,7 @@ from mmel_cli.model.loading import (
     check_input_size,
     check_processor,
     check_tokenizer,
+    check_tokenizer_files,
     check_weights,
     config_sha256,
     input_size,
@@ -73,7 +73,7 @@ def assemble_clip(checkpoint: Checkpoint, loaded: tuple[Any, Any, Any], want: Wa
         want: device, dtype and input size.
         highest: the token with the highest id is pooled, not the first end token.
     """
-    model, tokenizer, processor = loaded
+    model, tokenizer, _ = loaded
     vision, files = _vision(checkpoint, loaded, want)
     text = EosText(model, tokenizer, checkpoint.name, highest)
     return _two_towers(checkpoint, loaded, files, vision, text)
@@ -137,6 +137,7 @@ def _load(checkpoint: Checkpoint, kind: Any, processor_kind: Any) -> tuple[Any, 
     kinds = [f"{base}{end}" for end in ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil")]
     check_processor(checkpoint, (*kinds, f"{base}FeatureExtractor", f"{base}Processor"))
     processor = attempt(name, lambda: processor_kind.from_pretrained(source))
+    check_tokenizer_files(checkpoint)
     tokenizer = attempt(name, lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=False))
     options: dict[str, Any] = {
         "dtype": "auto",

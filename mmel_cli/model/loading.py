@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.utils.tqdm import enable_progress_bars
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers import logging as hf_logging
 from transformers.utils import cached_file
 
-from mmel_cli.errors import ModelError
+from mmel_cli.errors import MmelError, ModelError
 from mmel_cli.model.adapter import BUILTIN, BUILTIN_FOLDER
 
 _NOISE = ("_commit_hash", "_name_or_path", "transformers_version")  # of config.json: they decide nothing
 _OWN_OFFSETS = "SiglipTokenizer"  # slow, but tokens.read knows where its tokens lie
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+_PATIENCE = 10.0  # seconds that the hub has to answer
 _SHOWN = 3  # tensors named in an error
 _T = TypeVar("_T")
 
@@ -57,14 +61,45 @@ def open_checkpoint(name: str) -> Checkpoint:
         ModelError: if there is none.
     """
     source = str(BUILTIN_FOLDER) if name == BUILTIN else name
-    if Path(source).exists() and not (Path(source) / "config.json").is_file():
-        raise ModelError(f"model {name}: no config.json there; give the folder of a HuggingFace model, or {BUILTIN}")
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
+    if not Path(source).exists():
+        _check_hub(name)
+        enable_progress_bars()  # of downloads
+    elif not (Path(source) / "config.json").is_file():
+        raise ModelError(f"model {name}: no config.json there; give the folder of a HuggingFace model, or {BUILTIN}")
     config: Any = attempt(name, lambda: PreTrainedConfig.get_config_dict(source)[0])
     if not isinstance(config, dict):
         raise ModelError(f"model {name}: its config.json is no JSON object; give the file that belongs to it")
     return Checkpoint(name, source, config)
+
+
+def _check_hub(name: str) -> None:
+    """One look whether the hub, or its cache here, has a model of that name; retries would take half a minute.
+
+    Raises:
+        ModelError: if it has not, or does not answer.
+    """
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise ModelError(f"model {name}: does not exist; give a folder, a hub id, or {BUILTIN}")
+    file = "config.json"
+    try:
+        if isinstance(try_to_load_from_cache(name, file), str):
+            return
+        get_hf_file_metadata(hf_hub_url(name, file), timeout=_PATIENCE)
+    except EntryNotFoundError as error:
+        raise ModelError(f"model {name}: the hub has it, but without a {file}; give a HuggingFace model") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        here = "there is no such folder, and no such model on the hub, or one that needs a login"
+        raise ModelError(f"model {name}: {here}; give a folder, a hub id, or {BUILTIN}") from error
+    except OfflineModeIsEnabled as error:
+        raise ModelError(f"model {name}: is no folder, is not in the hub's cache, and HF_HUB_OFFLINE is set") from error
+    except Exception as error:  # the network raises nearly anything
+        reason = str(error).strip().splitlines()[0][:100] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"model {name}: is no folder, is not in the hub's cache, and the hub does not answer ({reason}); "
+            f"give a folder, or --model {BUILTIN}"
+        ) from error
 
 
 def attempt(name: str, load: Callable[[], _T]) -> _T:
@@ -75,7 +110,9 @@ def attempt(name: str, load: Callable[[], _T]) -> _T:
     """
     try:
         return load()
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError) as error:
+    except MmelError:
+        raise
+    except Exception as error:  # the loaders raise nearly anything on damaged files
         text = str(error).strip()
         reason = text.splitlines()[0][:200] if text else type(error).__name__
         raise ModelError(
@@ -94,17 +131,33 @@ def check_weights(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
     Raises:
         ModelError: naming the first tensors and how many there are.
     """
-    shapes = {key: f"{key} is {tuple(own)} instead of {tuple(wanted)}" for key, own, wanted in report["mismatched_keys"]}
+    shapes = {
+        key: f"{key} is {tuple(own)} instead of {tuple(wanted)}" for key, own, wanted in report["mismatched_keys"]
+    }
     kinds = {"missing": report["missing_keys"], "of another shape": shapes, "unknown": report["unexpected_keys"]}
     for what, keys in kinds.items():
         # 0, 1, 2 ... as transformers wrote them before 4.31; the model makes them itself
         names = sorted(key for key in keys if not key.endswith(("position_ids", "token_type_ids")))
         if names:
-            shown = ", ".join(shapes.get(name, name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+            shown = ", ".join(shapes.get(name, name) for name in names[:_SHOWN]) + (
+                ", ..." if len(names) > _SHOWN else ""
+            )
             raise checkpoint.refuse(
                 f"{len(names)} of its tensors {'is' if len(names) == 1 else 'are'} {what} ({shown}); "
                 "give the whole checkpoint that belongs to its config.json"
             )
+
+
+def check_tokenizer_files(checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint without any file of a tokenizer, for which transformers would make up an empty one.
+
+    Raises:
+        ModelError: naming the files that there may be.
+    """
+    if not any(checkpoint.find(name) for name in _TOKENIZERS):
+        raise checkpoint.refuse(
+            f"it has no tokenizer files ({', '.join(_TOKENIZERS)}); put those that it was trained with beside it"
+        )
 
 
 def check_tokenizer(checkpoint: Checkpoint, tokenizer: Any, vocab_size: int) -> None:
@@ -166,7 +219,9 @@ def input_size(checkpoint: Checkpoint, vision: Any, wanted: tuple[int, int] | No
     """
     side, patch = vision.image_size, vision.patch_size
     if not isinstance(side, int) or not isinstance(patch, int):
-        raise checkpoint.refuse(f"its input of {side} pixels in patches of {patch} is not square, which is not supported")
+        raise checkpoint.refuse(
+            f"its input of {side} pixels in patches of {patch} is not square, which is not supported"
+        )
     height, width = wanted or (side, side)
     if min(height, width) < patch or (wanted and (height % patch or width % patch)):
         raise checkpoint.refuse(f"model.image_size {height},{width} is no multiple of its patches of {patch} pixels")

@@ -46,7 +46,12 @@ class TextSide(Protocol):
         ...
 
     def tower(
-        self, recording: Recording, w: list[Tensor], index: Int[Tensor, "pairs"], captions: Captions, request: CaptureRequest
+        self,
+        recording: Recording,
+        w: list[Tensor],
+        index: Int[Tensor, "pairs"],
+        captions: Captions,
+        request: CaptureRequest,
     ) -> Tower:
         """The explained layers of P pairs."""
         ...
@@ -94,7 +99,9 @@ class EosText:
                 f"{captions[int(wrong[0])][:60]!r}; use the tokenizer that the model was trained with"
             )
         # what stands behind the pooled token is not read
-        readings = [replace(r, read=min(r.read, q - len(r.before))) for r, q in zip(readings, query.tolist(), strict=True)]
+        readings = [
+            replace(r, read=min(r.read, q - len(r.before))) for r, q in zip(readings, query.tolist(), strict=True)
+        ]
         return _captions(readings, ids, mask, query, self.tokenizer)
 
     def embed(self, captions: Captions) -> Tensor:
@@ -243,7 +250,9 @@ class LastText:
 
     def capture(self, captions: Captions, request: CaptureRequest) -> tuple[Recording, Tensor]:
         """See TextSide."""
-        with record([AttentionLayer.of(b) for b in _blocks(self.model.text_model.encoder.layers, request)]) as recording:
+        with record(
+            [AttentionLayer.of(b) for b in _blocks(self.model.text_model.encoder.layers, request)]
+        ) as recording:
             return recording, self.embed(captions)
 
     def tower(

@@ -101,8 +101,11 @@ def _read_siglip(tokenizer: Any, caption: str) -> Reading:
     ids, after = whole[:-1], whole[-1:]  # it adds one end
     text, places = _canonical(caption, lower=tokenizer.do_lower_case)
     unknown = str(tokenizer.unk_token)  # put before the text as the tokenizer does, so that a leading space stays
-    pieces = tokenizer.sp_model.encode(unknown + text, out_type="immutable_proto").pieces[tokenizer.unk_token_length :]
-    spans = [_span(piece.begin - len(unknown), piece.end - len(unknown), places) for piece in pieces]
+    whole_text = (unknown + text).encode()
+    pieces = tokenizer.sp_model.encode(unknown + text, out_type="proto").pieces[tokenizer.unk_token_length :]
+    # offsets are in bytes of UTF-8
+    ends = [[len(whole_text[:byte].decode()) - len(unknown) for byte in (piece.begin, piece.end)] for piece in pieces]
+    spans = [_span(begin, end, places) for begin, end in ends]
     if [piece.id for piece in pieces] != ids:
         spans = [(0, 0)] * len(ids)
     return Reading(caption, (), tuple(ids), tuple(after), tuple(spans))

@@ -36,11 +36,15 @@ class VisionSide(Protocol):
         """Embeddings as the model makes them, not normalised; in the graph where gradients are on."""
         ...
 
-    def capture(self, values: Float[Tensor, "images 3 height width"], request: CaptureRequest) -> tuple[Recording, Tensor]:
+    def capture(
+        self, values: Float[Tensor, "images 3 height width"], request: CaptureRequest
+    ) -> tuple[Recording, Tensor]:
         """One forward with the explained layers recorded: the recording and the embeddings, in the graph."""
         ...
 
-    def tower(self, recording: Recording, w: list[Tensor], index: Int[Tensor, "pairs"], request: CaptureRequest) -> Tower:
+    def tower(
+        self, recording: Recording, w: list[Tensor], index: Int[Tensor, "pairs"], request: CaptureRequest
+    ) -> Tower:
         """The explained layers of P pairs."""
         ...
 
@@ -59,7 +63,7 @@ class VisionSide(Protocol):
 
 @dataclass(frozen=True)
 class ClassVision:
-    """CLIP's: a class token comes first, asks in every layer and is pooled (CLIP, MetaCLIP 2, AltCLIP, Chinese-CLIP)."""
+    """CLIP's: a class token stands first, asks in every layer, and is pooled (MetaCLIP 2, AltCLIP, Chinese-CLIP too)."""
 
     model: Any
     size: tuple[int, int]
@@ -173,7 +177,9 @@ class ProbeVision:
 
     def project(self, patches: Tensor) -> Tensor:
         """See VisionSide: the pooling as if all attention were on that patch."""
-        weight, bias = (part.chunk(3)[2] for part in (self._head.attention.in_proj_weight, self._head.attention.in_proj_bias))
+        weight, bias = (
+            part.chunk(3)[2] for part in (self._head.attention.in_proj_weight, self._head.attention.in_proj_bias)
+        )
         return self._finish(linear(self.model.vision_model.post_layernorm(patches), weight, bias))
 
     def randomise(self, layers: int) -> None:
@@ -237,6 +243,6 @@ def _redraw(blocks: list[Any]) -> None:
     for block in blocks:
         for module in block.modules():
             if isinstance(module, nn.MultiheadAttention):
-                module._reset_parameters()  # noqa: SLF001 - torch offers no other name
+                module._reset_parameters()
             elif isinstance(module, (nn.Linear, nn.LayerNorm)):
                 module.reset_parameters()

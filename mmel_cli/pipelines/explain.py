@@ -19,7 +19,7 @@ from mmel_cli.attribution import find_method
 from mmel_cli.attribution.base import METHOD_VERSION
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
-from mmel_cli.model import ModelSpec, load_model
+from mmel_cli.model import ModelSpec, find_family, load_model
 from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Batch, Loader, by_count
 from mmel_cli.pipelines.engine import Engine
@@ -51,7 +51,12 @@ class Plan:
 
 
 def plan(source_path: Path, config: RunConfig) -> Plan:
-    """Read the whole input without decoding an image or loading the model."""
+    """Read the whole input without decoding an image or loading the model; the model must be there, though.
+
+    Raises:
+        UsageError, ModelError: for an input that cannot be read, a model that there is not or that is not explained.
+    """
+    find_family(config.model.name)
     source = _open(source_path, config)
     pairs = failures = captionless = 0
     for entry in entries(source, config):
@@ -79,7 +84,7 @@ def explain(
     source = _open(source_path, config)
     events.message(f"Input: {source.layout}")
     with RunFolder(out, EXPLAINED, overwrite=overwrite) as folder:
-        model = load_model(config.model, config.device, config.dtype)
+        model = load_model(config.model.name, config.device, config.dtype, config.model.image_size)
         engine = Engine.build(model, find_method(config.method.name), config.method.params, config.image.limits)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")

@@ -105,9 +105,9 @@ class Learning:
     def _model(self) -> Adapter:
         if self.config.dtype == "float16":
             raise UsageError("--dtype float16: gradients underflow in it; train in float32 or bfloat16")
-        name = find_model(self.run, self.info, self.config.model)
+        name = find_model(self.run, self.info, self.config.model.name)
         self.events.message(f"Model: {name}")
-        model = load_model(name, self.config.device, self.config.dtype)
+        model = load_model(name, self.config.device, self.config.dtype, self.info.image_size)
         if model.spec.sha256 != self.info.model_sha256:
             was, now = self.info.model_sha256[:12], model.spec.sha256[:12]
             raise UsageError(f"{self.run}: was explained with other weights (SHA-256 {was}, now {now}); give --model")

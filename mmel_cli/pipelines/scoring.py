@@ -123,7 +123,7 @@ class Scoring:
             return None, None, {"model": str(error)}
         self.events.message(f"{run.label}: model {name}")
         try:
-            model = load_model(name, config.device, config.dtype)
+            model = load_model(name, config.device, config.dtype, info.image_size)
         except UsageError:
             raise
         except MmelError as error:

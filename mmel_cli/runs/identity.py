@@ -16,6 +16,7 @@ Decides = Literal["numbers", "pictures", "neither"]
 
 SETTINGS: dict[str, Decides] = {
     "model": "neither",  # where it lies: the SHA-256 of its files count
+    "model.image_size": "numbers",
     "device": "neither",  # as the user says it: the type that it resolves to counts
     "dtype": "neither",  # the same
     "batch_size": "neither",

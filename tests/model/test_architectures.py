@@ -1,4 +1,4 @@
-"""Every architecture with every kind of tokenizer: scores are transformers' own, identities hold, batches equal singles."""
+"""Every architecture with every kind of tokenizer: transformers' own scores, identities, batches equal to singles."""
 
 from dataclasses import replace
 
@@ -130,7 +130,9 @@ def loosened(layer, row, keys):
 
 
 def close(mine, expected, rtol=1e-3):
-    torch.testing.assert_close(mine.double(), expected.double(), rtol=rtol, atol=float(1e-5 * expected.abs().max() + 1e-12))
+    torch.testing.assert_close(
+        mine.double(), expected.double(), rtol=rtol, atol=float(1e-5 * expected.abs().max() + 1e-12)
+    )
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)

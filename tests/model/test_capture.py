@@ -162,7 +162,9 @@ def test_legacy_eos_id_pools_the_highest_id(tmp_path):
 
 def test_a_tokenizer_without_eos_is_refused(tiny, monkeypatch):
     model = load_model(str(tiny), "cpu", "float32")
-    monkeypatch.setattr("mmel_cli.model.text.pooled_position", lambda ids, _end: torch.zeros(len(ids), dtype=torch.long))
+    monkeypatch.setattr(
+        "mmel_cli.model.text.pooled_position", lambda ids, _end: torch.zeros(len(ids), dtype=torch.long)
+    )
     with pytest.raises(ModelError, match="no end token"):
         model.tokenize(["a red dog"])
 

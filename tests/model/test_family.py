@@ -107,7 +107,9 @@ def test_the_commands_run_on_it(photos, folder, tmp_path, mmel, mini, method):
 
 
 @pytest.mark.parametrize("method", [name for name, m in METHODS.items() if "alignment" in m.needs])
-def test_a_method_that_needs_what_the_model_does_not_give_is_refused_by_name(photos, folder, tmp_path, mmel, mini, method):
+def test_a_method_that_needs_what_the_model_does_not_give_is_refused_by_name(
+    photos, folder, tmp_path, mmel, mini, method
+):
     code, _, err = mmel("explain", photos, "--out", tmp_path / "run", "--model", folder, "--method", method)
     assert code == 1
     assert f"method {method} needs" in err

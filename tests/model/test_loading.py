@@ -54,7 +54,9 @@ def test_a_checkpoint_without_its_text_tower_is_refused(copy):
 
 def test_a_tensor_of_another_shape_is_refused(copy):
     weights(copy, lambda tensors: tensors | {"visual_projection.weight": torch.zeros(7, 32)})
-    assert "1 of its tensors is of another shape (visual_projection.weight is (7, 32) instead of (20, 32))" in refused(copy)
+    assert "1 of its tensors is of another shape (visual_projection.weight is (7, 32) instead of (20, 32))" in refused(
+        copy
+    )
 
 
 def test_a_tensor_that_the_model_does_not_have_is_refused(copy):
@@ -78,7 +80,7 @@ def test_a_folder_without_a_tokenizer_is_refused(copy):
 
 def test_a_folder_with_only_settings_of_a_tokenizer_is_refused(copy):
     (copy / "tokenizer.json").unlink()
-    assert "no tokenizer files (tokenizer.json or vocab.json and merges.txt)" in refused(copy)
+    assert "no tokenizer files (tokenizer.json, vocab.json, " in refused(copy)
 
 
 def test_a_tokenizer_of_another_kind_is_refused(copy):

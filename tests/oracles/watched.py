@@ -9,7 +9,7 @@ from transformers import AutoModel
 
 @contextmanager
 def watched(folder, family):
-    """The model, and a list that fills with (module, attention, value) of each attention in the order of the forward."""
+    """The model, and a list that fills with the parts of each attention in the order of the forward."""
     raw = AutoModel.from_pretrained(folder, attn_implementation="eager").double().eval().requires_grad_(False)
     module = importlib.import_module(f"transformers.models.{family}.modeling_{family}")
     seen, original = [], module.eager_attention_forward
