@@ -45,12 +45,15 @@ def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
     `mmel --help`.
     """
     from mmel_cli.config import load_train_config  # noqa: PLC0415 - torch loads only when a command runs
+    from mmel_cli.model import fetch_model  # noqa: PLC0415
     from mmel_cli.pipelines import train as pipeline  # noqa: PLC0415
     from mmel_cli.runs import Events  # noqa: PLC0415
 
     given: dict[str, Any] = {"model": model, "data": data, "training.objective": objective, "limit": limit}
     given |= {"batch_size": batch_size, "device": device, "dtype": dtype, "workers": workers}
     resolved = load_train_config(config, settings or (), given)
+    if source.exists() and resolved.model.name is not None:
+        fetch_model(resolved.model.name, console.say)  # before the progress bar, since downloads have bars of their own
     with console.reporter("Reading", "records") as report:
         events = Events(report.message, report.total, report.progress)
         training = pipeline.train_weights(source, out, resolved, overwrite=overwrite, events=events)

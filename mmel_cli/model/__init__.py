@@ -1,7 +1,7 @@
 """Models: load one, preprocess images for it, capture what the methods need."""
 
 from mmel_cli.model.adapter import BUILTIN, Adapter, Captions, CaptureRequest, ModelSpec
-from mmel_cli.model.families import FAMILIES, Want, find_family, load_model
+from mmel_cli.model.families import FAMILIES, Want, fetch_model, find_family, load_model
 from mmel_cli.model.probe import CoverProbe
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "CoverProbe",
     "ModelSpec",
     "Want",
+    "fetch_model",
     "find_family",
     "load_model",
 ]

@@ -54,6 +54,22 @@ FAMILIES: dict[str, Loader] = {
 """By the model_type of config.json."""
 
 
+def fetch_model(name: str, say: Callable[[str], None]) -> None:
+    """Download a model's files into the hub's cache with a progress bar on stderr; nothing for one that is here.
+
+    Args:
+        name: hub id, folder, or "builtin".
+        say: told in a line that a download begins.
+
+    Raises:
+        ModelError: when there is no such model, or it is of no family that mmel explains.
+    """
+    from mmel_cli.model.loading import download  # noqa: PLC0415 - as above
+
+    checkpoint, _ = find_family(name)
+    download(checkpoint, say)
+
+
 def find_family(name: str) -> tuple["Checkpoint", Loader]:
     """Where a model's files are, and what loads them; reads nothing but its config.json.
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
-from huggingface_hub.utils.tqdm import enable_progress_bars
+from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers import logging as hf_logging
@@ -24,6 +24,9 @@ from mmel_cli.model.adapter import BUILTIN, BUILTIN_FOLDER
 
 _NOISE = ("_commit_hash", "_name_or_path", "transformers_version")  # of config.json: they decide nothing
 _OWN_OFFSETS = "SiglipTokenizer"  # slow, but tokens.read knows where its tokens lie
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Where weights lie, in the order of preference."""
+_SMALL = ("[!/]*.json", "[!/]*.txt", "[!/]*.model")  # everything else that a model is loaded from
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 _PATIENCE = 10.0  # seconds that the hub has to answer
 _SHOWN = 3  # tensors named in an error
@@ -65,7 +68,6 @@ def open_checkpoint(name: str) -> Checkpoint:
     hf_logging.disable_progress_bar()
     if not Path(source).exists():
         _check_hub(name)
-        enable_progress_bars()  # of downloads
     elif not (Path(source) / "config.json").is_file():
         raise ModelError(f"model {name}: no config.json there; give the folder of a HuggingFace model, or {BUILTIN}")
     config: Any = attempt(name, lambda: PreTrainedConfig.get_config_dict(source)[0])
@@ -75,7 +77,7 @@ def open_checkpoint(name: str) -> Checkpoint:
 
 
 def _check_hub(name: str) -> None:
-    """One look whether the hub, or its cache here, has a model of that name; retries would take half a minute.
+    """One look whether the hub, or its cache here, has a model of that name; retries take half a minute.
 
     Raises:
         ModelError: if it has not, or does not answer.
@@ -100,6 +102,23 @@ def _check_hub(name: str) -> None:
             f"model {name}: is no folder, is not in the hub's cache, and the hub does not answer ({reason}); "
             f"give a folder, or --model {BUILTIN}"
         ) from error
+
+
+def download(checkpoint: Checkpoint, say: Callable[[str], None]) -> None:
+    """Bring what a model of the hub needs into the cache, with the hub's own progress bars; see families.fetch_model."""
+    name = checkpoint.source
+    here = [isinstance(try_to_load_from_cache(name, file), str) for file in WEIGHTS]
+    if Path(name).exists() or any(here):
+        return
+    listed = attempt(checkpoint.name, lambda: HfApi().list_repo_files(name))
+    chosen = next((file for file in WEIGHTS if file in listed), "")
+    shards = [f"{chosen.split('.')[0]}-*-of-*"] if chosen.endswith(".index.json") else []
+    say(f"Downloading {name} from the hub into its cache")
+    enable_progress_bars()
+    try:
+        attempt(checkpoint.name, lambda: snapshot_download(name, allow_patterns=[*_SMALL, chosen, *shards]))
+    finally:
+        disable_progress_bars()
 
 
 def attempt(name: str, load: Callable[[], _T]) -> _T:
@@ -234,11 +253,10 @@ def weights_file(checkpoint: Checkpoint) -> str:
     Raises:
         ModelError: if there is none.
     """
-    names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-    for name in names:
+    for name in WEIGHTS:
         if checkpoint.find(name) is not None:
             return name
-    raise checkpoint.refuse(f"it has no weights ({' or '.join(names)}); give the whole checkpoint")
+    raise checkpoint.refuse(f"it has no weights ({' or '.join(WEIGHTS)}); give the whole checkpoint")
 
 
 def weights_sha256(model: nn.Module) -> str:

@@ -63,7 +63,7 @@ class VisionSide(Protocol):
 
 @dataclass(frozen=True)
 class ClassVision:
-    """CLIP's: a class token stands first, asks in every layer, and is pooled (MetaCLIP 2, AltCLIP, Chinese-CLIP too)."""
+    """CLIP's: a class token stands first, asks in every layer and is pooled (MetaCLIP 2, AltCLIP, Chinese-CLIP too)."""
 
     model: Any
     size: tuple[int, int]

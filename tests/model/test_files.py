@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import termios
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -240,6 +241,7 @@ def hub(made, tmp_path):
 
 def test_a_model_of_the_hub_is_downloaded_with_its_progress_in_a_terminal(hub, photos, tmp_path):
     terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (40, 100))
     said = []
 
     def listen():
@@ -256,7 +258,8 @@ def test_a_model_of_the_hub_is_downloaded_with_its_progress_in_a_terminal(hub, p
     os.close(terminal)
     said = b"".join(said).decode()
     assert done.returncode == 0, said
-    assert re.search(r"model.safetensors: +100%", said)
+    assert "Downloading someone/tiny from the hub" in said
+    assert re.search(r"model.safetensors: +100%|Fetching \d+ files: +100%", said)
 
 
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])
