@@ -105,7 +105,7 @@ def _check_hub(name: str) -> None:
 
 
 def download(checkpoint: Checkpoint, say: Callable[[str], None]) -> None:
-    """Bring what a model of the hub needs into the cache, with the hub's own progress bars; see families.fetch_model."""
+    """Bring what a model of the hub needs into the cache, with the hub's progress bars; see families.fetch_model."""
     name = checkpoint.source
     here = [isinstance(try_to_load_from_cache(name, file), str) for file in WEIGHTS]
     if Path(name).exists() or any(here):

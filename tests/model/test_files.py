@@ -192,12 +192,10 @@ class Hub(BaseHTTPRequestHandler):
 
     def answer(self, *, body):
         if self.path.startswith("/api/models/someone/tiny"):
-            about = {
-                "id": "someone/tiny",
-                "sha": "0" * 40,
-                "siblings": [{"rfilename": p.name} for p in self.folder.iterdir()],
-            }
-            return self.send([] if "/tree/" in self.path else about, body=body)
+            files = [p for p in self.folder.iterdir() if "/additional_chat_templates" not in self.path]
+            about = {"id": "someone/tiny", "sha": "0" * 40, "siblings": [{"rfilename": p.name} for p in files]}
+            tree = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0" * 40} for p in files]
+            return self.send(tree if "/tree/" in self.path else about, body=body)
         repository, _, file = self.path.replace("0" * 40, "main").partition("/resolve/main/")
         path = self.folder / file
         if repository != "/someone/tiny" or not path.is_file():
