@@ -76,6 +76,7 @@ class Method:
     `decides(params, target)` says what else than the parameters decides the maps (a file's SHA-256), `describe(params,
     target)` what else a reader wants to know of them; `version` is raised when the same parameters give other numbers.
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).
+    `on_probe` says what it does where a tower has no class token but pools with a probe (SigLIP).
     `fuse(fields, params, state)`, of a method that has it, makes the final map from its other fields alone, so that an
     archive can be fused again without the model.
     """
@@ -92,6 +93,7 @@ class Method:
     describe: Callable[[Any, Target], dict[str, str]] = lambda _params, _target: {}
     version: str = "1"
     one_head: Callable[[Any], bool] = lambda _params: False
+    on_probe: str = "the same: it looks at scores alone"
     fuse: Callable[[dict[str, Tensor], Any, Any], Tensor] | None = None
 
     @property

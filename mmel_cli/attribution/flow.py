@@ -22,6 +22,7 @@ METHOD = Method(
     name="flow",
     summary="exact attention times attention gradient, signed sum over layers",
     source="METHOD 2 (gradient times attention, per head)",
+    on_probe="what every patch sends in the encoder layers, and what the probe takes in the pooling layer",
     params=GradientParams,
     explain=explain,
     fields=lambda _params, _target: (MAP, TOKEN_MAP, FLOW),

@@ -95,6 +95,7 @@ METHOD = Method(
     name="mmel",
     summary="evidence of all layers, fused over scales, look-alike regions, text alignment and layers",
     source="our formulation of MMEL (arXiv 2509.15243), METHOD 3",
+    on_probe="as grad-eclip and flow do; alignment is that of a patch that the probe attends to alone",
     params=Params,
     explain=explain,
     needs=frozenset({"hidden", "alignment"}),

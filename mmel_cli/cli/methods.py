@@ -12,11 +12,15 @@ def methods(json: options.Json = False) -> None:
     if json:
         fields = {name: {f.name: str(f.default) for f in dataclasses.fields(m.params)} for name, m in METHODS.items()}
         console.document(
-            {n: {"summary": m.summary, "source": m.source, "params": fields[n]} for n, m in METHODS.items()}
+            {
+                name: {"summary": m.summary, "source": m.source, "on_probe": m.on_probe, "params": fields[name]}
+                for name, m in METHODS.items()
+            }
         )
         return
     for name, method in METHODS.items():
         console.result(f"{name}: {method.summary}")
         console.result(f"    source: {method.source}")
+        console.result(f"    on a model without a class token: {method.on_probe}")
         for parameter in dataclasses.fields(method.params):
             console.result(f"    method.{parameter.name} = {parameter.default}")

@@ -107,8 +107,7 @@ def _check_hub(name: str) -> None:
 def download(checkpoint: Checkpoint, say: Callable[[str], None]) -> None:
     """Bring what a model of the hub needs into the cache, with the hub's progress bars; see families.fetch_model."""
     name = checkpoint.source
-    here = [isinstance(try_to_load_from_cache(name, file), str) for file in WEIGHTS]
-    if Path(name).exists() or any(here):
+    if Path(name).exists() or any(isinstance(try_to_load_from_cache(name, file), str) for file in WEIGHTS):
         return
     listed = attempt(checkpoint.name, lambda: HfApi().list_repo_files(name))
     chosen = next((file for file in WEIGHTS if file in listed), "")
