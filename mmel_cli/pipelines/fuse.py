@@ -16,9 +16,9 @@ from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import ArchiveError, UsageError
 from mmel_cli.fields import MAP
 from mmel_cli.pipelines.batches import Batch, Loader
-from mmel_cli.pipelines.explain import versions
 from mmel_cli.pipelines.origin import Input, find_input, noted_origin
 from mmel_cli.pipelines.pictures import Painter
+from mmel_cli.pipelines.provenance import versions
 from mmel_cli.pipelines.subjects import Stream
 from mmel_cli.runs import EXPLAINED, CommittedRecords, Events, RunFolder, committed_records, fingerprint, run_identity
 from mmel_cli.runs.folder import ARCHIVE, REPORT
