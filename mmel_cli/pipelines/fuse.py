@@ -153,7 +153,8 @@ class _FusedRun:
         method, target = find_method(old_method.name), Target(old.model, old.model_sha256, old.layers)
         decided = method.decides(config.method.params, target)
         described = method.describe(config.method.params, target) | decided | {"fused_from": old.config_sha256}
-        identity = run_identity(config.plain(), {"fused from run": old.config_sha256} | decided)
+        made_with = {"fused from run": old.config_sha256, f"version of method {method.name}": method.version}
+        identity = run_identity(config.plain(), made_with | decided)
         info = replace(
             old,
             config=config.plain(),
