@@ -5,7 +5,7 @@ them, refuses what it does not know, and says where the mistake is.
 """
 
 import dataclasses
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -25,12 +25,13 @@ from mmel_cli.evaluation.localisation import LocalisationOptions
 from mmel_cli.evaluation.protocols import AidOptions
 from mmel_cli.evaluation.sanity import SanityOptions
 from mmel_cli.model.preprocess import GEOMETRIES
-from mmel_cli.names import hint
 from mmel_cli.render import HeatmapOptions
+from mmel_cli.settings import merge, mistakes, read_yaml
 from mmel_cli.training.options import TrainOptions
 
 _STRICT = ConfigDict(extra="forbid")
 _Run = TypeVar("_Run", bound="RunConfig")
+_Section = TypeVar("_Section", bound="Section")
 
 DEFAULT_MODEL = "openai/clip-vit-base-patch16"
 DEFAULT_METHOD = "mmel"
@@ -56,6 +57,10 @@ class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def plain(self) -> dict[str, Any]:
+        """The resolved configuration as plain values, ready for YAML and JSON."""
+        return cast("dict[str, Any]", _jsonable(self.model_dump(mode="python")))
 
 
 class ModelConfig(Section):
@@ -152,16 +157,14 @@ class RunConfig(Section):
             raise ValueError(f"needs a name: one of {', '.join(METHODS)}")  # noqa: TRY004 - pydantic collects ValueError
         method = find_method(value["name"])
         params = _strict(method.params)
-        given = {name: _tuples(item) for name, item in value.items() if name != "name"}
+        given = {
+            name: tuple(item) if isinstance(item, list) else item for name, item in value.items() if name != "name"
+        }
         return MethodConfig.model_construct(name=method.name, params=TypeAdapter(params).validate_python(given))
 
     @field_serializer("method")
     def _flat(self, value: MethodConfig) -> dict[str, Any]:
         return value.plain()
-
-    def plain(self) -> dict[str, Any]:
-        """The resolved configuration as plain values, ready for YAML and JSON."""
-        return cast("dict[str, Any]", _jsonable(self.model_dump(mode="python")))
 
 
 class EvalConfig(Section):
@@ -196,10 +199,6 @@ class EvalConfig(Section):
         except UsageError as error:
             raise ValueError(str(error)) from error
         return tuple(names)
-
-    def plain(self) -> dict[str, Any]:
-        """The resolved configuration as plain values, ready for YAML and JSON."""
-        return cast("dict[str, Any]", _jsonable(self.model_dump(mode="python")))
 
 
 class FuseConfig(Section):
@@ -261,28 +260,22 @@ def load_eval_config(
     file: Path | None = None, settings: Sequence[str] = (), options: dict[str, Any] | None = None
 ) -> EvalConfig:
     """The same for `mmel eval`."""
-    tree, node = _read_yaml(file) if file else ({}, None)
-    _merge(tree, settings, {key: value for key, value in (options or {}).items() if value is not None})
-    try:
-        return EvalConfig.model_validate(tree)
-    except ValidationError as error:
-        raise UsageError(_explain(error, file, node, EvalConfig().plain())) from error
+    tree, node = read_yaml(file) if file else ({}, None)
+    merge(tree, settings, {key: value for key, value in (options or {}).items() if value is not None})
+    return _validated(EvalConfig, tree, file, node)
 
 
 def load_fuse_config(settings: Sequence[str] = ()) -> FuseConfig:
     """The same for `mmel fuse`, which reads no file."""
     tree: dict[str, Any] = {}
-    _merge(tree, settings, {})
-    try:
-        return FuseConfig.model_validate(tree)
-    except ValidationError as error:
-        raise UsageError(_explain(error, None, None, FuseConfig().model_dump())) from error
+    merge(tree, settings, {})
+    return _validated(FuseConfig, tree)
 
 
 def _load(kind: type[_Run], file: Path | None, settings: Sequence[str], options: dict[str, Any] | None) -> _Run:
     """Merge and validate the settings of a command that explains."""
     options = {key: value for key, value in (options or {}).items() if value is not None}
-    tree, node = _read_yaml(file) if file else ({}, None)
+    tree, node = read_yaml(file) if file else ({}, None)
     # the name alone may stand for the group, and changes nothing else in it
     if isinstance(tree.get("model"), str):
         tree["model"] = {"name": tree["model"]}
@@ -293,11 +286,8 @@ def _load(kind: type[_Run], file: Path | None, settings: Sequence[str], options:
         tree["method"] = {}  # parameters of another method do not apply
     if isinstance(tree.setdefault("method", {}), dict):
         tree["method"].setdefault("name", DEFAULT_METHOD)
-    _merge(tree, settings, options)
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        raise UsageError(_explain(error, file, node, kind().plain())) from error
+    merge(tree, settings, options)
+    return _validated(kind, tree, file, node)
 
 
 def method_of(config: dict[str, Any]) -> MethodConfig:
@@ -306,113 +296,35 @@ def method_of(config: dict[str, Any]) -> MethodConfig:
     Raises:
         UsageError: if this version does not know it.
     """
+    return _validated(RunConfig, {"method": config.get("method")}).method
+
+
+def _validated(
+    kind: type[_Section], tree: dict[str, Any], file: Path | None = None, node: yaml.Node | None = None
+) -> _Section:
+    """The settings as a command takes them.
+
+    Raises:
+        UsageError: one line for what is wrong and where `file` gives it.
+    """
     try:
-        return RunConfig.model_validate({"method": config.get("method")}).method
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise UsageError(_explain(error, None, None, RunConfig().plain())) from error
+        raise UsageError(mistakes(error, file, node, _keys(kind().plain()))) from error
 
 
-def _merge(tree: dict[str, Any], settings: Sequence[str], options: dict[str, Any]) -> None:
-    """Lay settings, then options, over what a file gave."""
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--set {setting}: write key=value, for example --set batch_size=8")
-        _put(tree, key, _parse(text, f"--set {setting}"))
-    for key, value in options.items():
-        _put(tree, key, value)
+def _keys(tree: dict[str, Any]) -> Callable[[list[str]], list[str]]:
+    """The settings of each group of a resolved configuration, for the hint; of the method, those of every method."""
 
+    def of_group(parents: list[str]) -> list[str]:
+        if parents == ["method"]:
+            return sorted({f.name for method in METHODS.values() for f in dataclasses.fields(method.params)} | {"name"})
+        group: Any = tree
+        for parent in parents:
+            group = group.get(parent, {}) if isinstance(group, dict) else {}
+        return list(group) if isinstance(group, dict) else []
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise UsageError(f"{self.name}, line {key_node.start_mark.line + 1}: key {key!r} is given twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(file: Path) -> tuple[dict[str, Any], yaml.Node | None]:
-    """The values, and the node tree that knows the lines."""
-    try:
-        text = file.read_text("utf-8-sig")
-        loader = _Loader(text)
-        loader.name = str(file)
-        node = loader.get_single_node()
-        tree = loader.construct_document(node) if node else {}
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror}); give a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = f", line {line + 1}" if line is not None else ""
-        raise UsageError(f"{file}{where}: is not YAML ({getattr(error, 'problem', None) or error})") from error
-    if not isinstance(tree, dict):
-        raise UsageError(f"{file}: must hold keys and values at the top, as `mmel config default` prints them")
-    return tree, node
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where}: the value is not YAML; quote it") from error
-
-
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        if not isinstance(tree.setdefault(parent, {}), dict):
-            raise UsageError(f"{key}: {parent} is a single value, not a group of settings")
-        tree = tree[parent]
-    tree[last] = value
-
-
-def _explain(error: ValidationError, file: Path | None, node: yaml.Node | None, known: dict[str, Any]) -> str:
-    """One line for the first mistakes: where, what, and the nearest key that exists."""
-    lines = []
-    for problem in error.errors()[:3]:
-        path = [str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tagged-", "tuple["))]
-        path = [part for part in path if part not in ("str", "int", "none", "constrained-int")]
-        key = ".".join(path)
-        line = _line_of(node, path)
-        where = f"{file}, line {line}: {key}" if line else key
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            message = "no such setting" + (hint(path[-1], _keys(path[:-1], known)) or "; see `mmel config`")
-        lines.append(f"{where}: {message}")
-    return "; ".join(dict.fromkeys(lines))
-
-
-def _keys(parents: list[str], tree: Any) -> list[str]:
-    """The settings of a group, for the hint."""
-    if parents == ["method"]:
-        return sorted({f.name for method in METHODS.values() for f in dataclasses.fields(method.params)} | {"name"})
-    for parent in parents:
-        tree = tree.get(parent, {}) if isinstance(tree, dict) else {}
-    return list(tree) if isinstance(tree, dict) else []
-
-
-def _line_of(node: yaml.Node | None, path: list[str]) -> int | None:
-    """The line (from 1) where the YAML gives `path`, or None if it does not."""
-    line = None
-    for part in path:
-        if not isinstance(node, yaml.MappingNode):
-            return line
-        for key_node, value_node in node.value:
-            if key_node.value == part:
-                line, node = key_node.start_mark.line + 1, value_node
-                break
-        else:
-            return None
-    return line
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return of_group
 
 
 def _jsonable(value: Any) -> Any:

@@ -3,39 +3,16 @@
 import difflib
 from collections.abc import Iterable
 
-METHODS = ("mmel", "grad-eclip", "flow", "gae", "rise", "random", "mask")  # a test holds them to attribution.METHODS
-METRIC_GROUPS = ("faithfulness", "grad-eclip", "aid", "localisation", "quadrants", "sanity", "stability", "caption")
-METRICS = (
-    "insertion",
-    "deletion",
-    "insertion-deletion",
-    "insertion-probability",
-    "deletion-probability",
-    "insertion-deletion-probability",
-    "average-drop",
-    "average-increase",
-    "grad-eclip-insertion-top1",
-    "grad-eclip-deletion-top1",
-    "grad-eclip-insertion-top5",
-    "grad-eclip-deletion-top5",
-    "grad-eclip-insertion-top10",
-    "grad-eclip-deletion-top10",
-    "aid",
-    "pointing-game",
-    "energy-inside",
-    "pixel-ap",
-    "iou-best",
-    "iou-area",
-    "quadrant-recognition",
-    "sparseness",
-    "max-sensitivity",
-    "randomisation",
-    "caption-change",
-    "caption-contrast",
-    "token-deletion",
-    "token-insertion-deletion",
-)
-"""Held to evaluation.METRICS by a test."""
+METHODS = {
+    "mmel": "mmel",
+    "grad-eclip": "grad_eclip",
+    "flow": "flow",
+    "gae": "gae",
+    "rise": "rise",
+    "random": "random",
+    "mask": "mask",
+}
+"""The method of each name: its module in `attribution`, which is loaded with torch when a command runs."""
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 OBJECTIVES = ("localization", "faithfulness", "both")

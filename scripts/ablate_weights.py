@@ -131,27 +131,27 @@ class Scorer:
 
     def __init__(self, split: Split, model: str, faithful: int) -> None:
         self.split, self.model = split, load_model(model, "cpu", "float32")
-        held = split.records[:faithful]
-        decoded = [decode(ref) for ref in split.refs[: len(held)]]
+        faithful_records = split.records[:faithful]
+        decoded = [decode(ref) for ref in split.refs[: len(faithful_records)]]
         self.pixels = torch.stack([self.model.preprocess(image, split.info.geometry).values for image in decoded])
-        self.texts = self.model.embed_texts(self.model.tokenize([r.caption for r in held]))
+        self.texts = self.model.embed_texts(self.model.tokenize([r.caption for r in faithful_records]))
 
     def __call__(self, maps: np.ndarray) -> dict[str, np.ndarray]:
         """(records,) of each metric; NaN where undefined or, for insertion-deletion, not measured."""
         options = localisation.LocalisationOptions()
-        found = {name: np.full(len(maps), np.nan) for name in METRICS}
+        values_by_metric = {name: np.full(len(maps), np.nan) for name in METRICS}
         for number, (record, truth, values) in enumerate(zip(self.split.records, self.split.truth, maps, strict=True)):
             pixels, part = to_pixels(values, record.box, record.image_size)
             scores = localisation.localise(pixels, truth[part], options)
             for name in METRICS[:3]:
-                found[name][number] = np.nan if scores[name] is None else scores[name]
+                values_by_metric[name][number] = np.nan if scores[name] is None else scores[name]
         count = len(self.pixels)
         if count:
             top = torch.from_numpy(np.ascontiguousarray(maps[:count]))
             embeds = embed_pixels(self.model, self.pixels, top, FaithfulnessOptions())
             curves = [torch.einsum("bpd,bd->bp", getattr(embeds, k), self.texts) for k in ("insertion", "deletion")]
-            found["insertion-deletion"][:count] = (area(curves[0]) - area(curves[1])).numpy()
-        return found
+            values_by_metric["insertion-deletion"][:count] = (area(curves[0]) - area(curves[1])).numpy()
+        return values_by_metric
 
 
 def line(name: str, scored: list[dict[str, np.ndarray]]) -> str:
@@ -214,8 +214,8 @@ def main() -> None:
             return scorer(fuse(evidence, weights).numpy())
 
     def show(name: str, start: HsrmWeights, learn: tuple[str, ...], *, shuffled: bool = False) -> None:
-        found = [scored(train(learned, start, learn, seed, shuffled=shuffled)) for seed in seeds]
-        print(line(name, found), flush=True)
+        of_seeds = [scored(train(learned, start, learn, seed, shuffled=shuffled)) for seed in seeds]
+        print(line(name, of_seeds), flush=True)
 
     plain, off = (neutral(layers, scales, learnable=learnable) for learnable in (True, False))
     default = untrained(layers, scales)
@@ -236,11 +236,11 @@ def main() -> None:
     if args.rows != "steps":
         show("control: masks of other images", default, ALL, shuffled=True)
     files = {path.stem: scored(load_weights(path, target, scales)) for path in args.weights}
-    for name, found in files.items():
-        print(line(name, [found]))
+    for name, values in files.items():
+        print(line(name, [values]))
     print("\n| weights | records | " + " | ".join(METRICS) + " |\n|" + " --- |" * (len(METRICS) + 2))
-    for name, found in {"untrained": scored(default), **files}.items():
-        print("\n".join(gains(name, found, reference, tested)))
+    for name, values in {"untrained": scored(default), **files}.items():
+        print("\n".join(gains(name, values, reference, tested)))
 
 
 if __name__ == "__main__":

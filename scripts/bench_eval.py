@@ -29,7 +29,7 @@ def batched(model: Adapter, images: Tensor, texts: Tensor, maps: Tensor) -> Tens
 
 def one_by_one(model: Adapter, images: Tensor, texts: Tensor, maps: Tensor) -> Tensor:
     """The same by a plain loop over records, curves and points."""
-    found = []
+    areas = []
     for image, text, values in zip(images.split(1), texts.split(1), maps.split(1), strict=True):
         fill, place = baseline_images(model, image, OPTIONS), pixel_ranks(values, tuple(image.shape[2:]))
         total, curves = int(place.max()) + 1, []
@@ -40,8 +40,8 @@ def one_by_one(model: Adapter, images: Tensor, texts: Tensor, maps: Tensor) -> T
                 kept = torch.where((top if insertion else ~top)[:, None], image, fill)
                 scores.append((model.embed_images(kept) * text).sum())
             curves.append(area(torch.stack(scores)))
-        found.append(torch.stack(curves))
-    return torch.stack(found, 1)
+        areas.append(torch.stack(curves))
+    return torch.stack(areas, 1)
 
 
 def best_of(way, given: tuple, times: int = 3) -> tuple[float, Tensor]:  # noqa: ANN001 - one of the two above
@@ -67,10 +67,10 @@ def main() -> None:
     given = (model, images, texts, maps)
     one_by_one(model, images[:2], texts[:2], maps[:2])  # warm up
     slow, wanted = best_of(one_by_one, given)
-    fast, found = best_of(batched, given)
+    fast, areas = best_of(batched, given)
     print(f"{args.model} on {model.spec.device}, {args.records} records, {OPTIONS.steps + 1} points, both curves")
     print(f"batched {args.records / fast:.1f} records/s, one by one {args.records / slow:.1f} records/s")
-    print(f"ratio {slow / fast:.2f}; largest difference of an area {float((found - wanted).abs().max()):.1e}")
+    print(f"ratio {slow / fast:.2f}; largest difference of an area {float((areas - wanted).abs().max()):.1e}")
 
 
 if __name__ == "__main__":

@@ -35,14 +35,14 @@ def main() -> None:
         root = Path(temporary)
         write_scenes(root / "scenes", args.scenes, 2)
         print("| method | dtype | mean correlation | smallest |\n| --- | --- | --- | --- |")
-        for method in (name for name, held in METHODS.items() if not held.needs & {"truth", "seeds", "probe"}):
-            found = {}
+        for method in (name for name, known in METHODS.items() if not known.needs & {"truth", "seeds", "probe"}):
+            by_dtype = {}
             for dtype in ("float32", "bfloat16", "float16"):
                 settings = [f"model={args.model}", f"device={args.device}", f"method.name={method}", f"dtype={dtype}"]
-                found[dtype] = maps(root / "scenes", root / f"{method}-{dtype}", settings)
-            usable = found["float32"].std(1) > 0  # a ReLU can leave nothing
+                by_dtype[dtype] = maps(root / "scenes", root / f"{method}-{dtype}", settings)
+            usable = by_dtype["float32"].std(1) > 0  # a ReLU can leave nothing
             for dtype in ("bfloat16", "float16"):
-                pairs = zip(found["float32"][usable], found[dtype][usable], strict=True)
+                pairs = zip(by_dtype["float32"][usable], by_dtype[dtype][usable], strict=True)
                 r = np.array([np.corrcoef(one, other)[0, 1] for one, other in pairs])
                 print(f"| {method} | {dtype} | {r.mean():.4f} | {r.min():.4f} |", flush=True)
 

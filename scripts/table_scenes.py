@@ -31,7 +31,7 @@ RUNS = {
     "mmel-untrained": ["method.weights=untrained"],
     "mmel": ["method.weights=auto"],
 }
-EXTRA = {
+MORE_RUNS = {
     "rise": ["method.name=rise"],
     "mmel-localization": ["method.weights={weights}/localization.safetensors"],
     "mmel-faithfulness": ["method.weights={weights}/faithfulness.safetensors"],
@@ -57,22 +57,22 @@ def write_subset(folder: Path, seed: int, scenes: int, split: str = "test") -> N
 
 def cell(report: dict[str, Any], metric: str, run: str) -> str:
     """Mean and interval of one run, in bold where the difference from the reference is significant at 5 %."""
-    held = report["metrics"][metric]
-    value = held["runs"].get(run)
+    summary = report["metrics"][metric]
+    value = summary["runs"].get(run)
     if not value or value["mean"] is None:
         return "-"
     text = f"{value['mean']:.3f}" + (f" [{value['low']:.3f}, {value['high']:.3f}]" if value["low"] is not None else "")
-    p = (held["differences"].get(run) or {}).get("p_holm")
+    p = (summary["differences"].get(run) or {}).get("p_holm")
     return f"**{text}**" if p is not None and p < 0.05 else text
 
 
 def gap(report: dict[str, Any], metric: str, run: str) -> str:
     """The paired difference of one run from the reference with its interval, in bold where significant at 5 %."""
-    found = report["metrics"][metric]["differences"].get(run)
-    if not found or found["mean"] is None:
+    difference = report["metrics"][metric]["differences"].get(run)
+    if not difference or difference["mean"] is None:
         return "-"
-    text = f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
-    return f"**{text}**" if found["p_holm"] < 0.05 else text
+    text = f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
+    return f"**{text}**" if difference["p_holm"] < 0.05 else text
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--metrics", default="localisation,sanity")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--model", default="builtin")
-    parser.add_argument("--runs", default=",".join(RUNS), help=f"also {', '.join(EXTRA)}")
+    parser.add_argument("--runs", default=",".join(RUNS), help=f"also {', '.join(MORE_RUNS)}")
     parser.add_argument("--reference", default="grad-eclip-last", help="the run that all others are compared with")
     parser.add_argument("--differences", action="store_true", help="print paired differences from it instead of means")
     parser.add_argument("--weights", type=Path, help="OUT of train_shipped.py, for mmel-localization, -faithfulness")
@@ -91,12 +91,12 @@ def main() -> None:
     write_subset(args.out / "scenes", args.seed, args.scenes)
     names = args.runs.split(",")
     for name in names:
-        settings = [setting.format(weights=args.weights) for setting in (RUNS | EXTRA)[name]]
+        settings = [setting.format(weights=args.weights) for setting in (RUNS | MORE_RUNS)[name]]
         started = time.monotonic()
         config = load_config(None, [f"model={args.model}", *COMMON, *settings])
-        found, _ = explain(args.out / "scenes", args.out / name, config)
-        if not found.resumed:
-            print(f"{name}: {found.done / (time.monotonic() - started):.1f} records a second", file=sys.stderr)
+        summary, _ = explain(args.out / "scenes", args.out / name, config)
+        if not summary.resumed:
+            print(f"{name}: {summary.done / (time.monotonic() - started):.1f} records a second", file=sys.stderr)
     runs = [args.out / name for name in (args.reference, *(name for name in names if name != args.reference))]
     config = load_eval_config(None, [], {"metrics": args.metrics, "limit": args.limit})
     folder = args.out / f"eval-{args.reference}-{args.limit or 'all'}"

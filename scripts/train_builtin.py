@@ -170,8 +170,8 @@ def contrastive(images: Tensor, texts: Tensor, scale: Tensor, truth: Tensor) -> 
     for view in range(VIEWS):
         rows = slice(view * size, (view + 1) * size)
         here = logits[rows].masked_fill(truth[rows] & ~own, -math.inf)
-        extra = logits[VIEWS * size :].masked_fill(truth[VIEWS * size :], -math.inf)
-        loss = loss + cross_entropy(here, target) + cross_entropy(torch.cat([here, extra]).T, target)
+        false_texts = logits[VIEWS * size :].masked_fill(truth[VIEWS * size :], -math.inf)
+        loss = loss + cross_entropy(here, target) + cross_entropy(torch.cat([here, false_texts]).T, target)
     return loss / (2 * VIEWS)
 
 

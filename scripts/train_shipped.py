@@ -41,10 +41,10 @@ def main() -> None:
     explain(args.out / "scenes", run, load_config(None, settings))
     for name in args.objectives.split(","):
         more = [f"training.objective={name}", f"model={args.model}", *OBJECTIVES[name]]
-        found = train_weights(run, args.out / f"{name}.safetensors", load_train_config(None, more))
-        print(f"{name}: {found.epochs} epochs on {found.records}")
-        for part, before in found.before.items():
-            print(f"  {part}: {before:.4f} untrained, {found.after[part]:.4f} trained")
+        training = train_weights(run, args.out / f"{name}.safetensors", load_train_config(None, more))
+        print(f"{name}: {training.epochs} epochs on {training.records}")
+        for part, before in training.before.items():
+            print(f"  {part}: {before:.4f} untrained, {training.after[part]:.4f} trained")
     if args.ship:
         with load_archive(run) as archive:
             target = SHIPPED / f"{archive.info.model_sha256[:16]}.safetensors"

@@ -120,6 +120,38 @@ def test_scientific_notation_is_a_number(tmp_path):
     assert load_config(path).method.params.temperature == 0.01
 
 
+EVAL = (
+    *("faithfulness.steps=0", "faithfulness.blur=0", "faithfulness.blur=1.5", "faithfulness.blur=.nan"),
+    *("faithfulness.region=0", "faithfulness.batch=0", "aid.points=1", "localisation.tolerance=-1"),
+    *("localisation.tolerance=.nan", "localisation.sizes=[0.2,0.1]", "sanity.samples=0", "sanity.depths=0"),
+    *("sanity.draws=0", "sanity.radius=0", "sanity.radius=.inf", "comparison.resamples=0", "comparison.confidence=1.5"),
+    *("comparison.seed=-1", "rivals=0", "batch_size=0", "image.limits.max_pixels=0", "image.limits.max_aspect=.nan"),
+)
+TRAINING = (
+    *("training.learning_rate=0", "training.learning_rate=.nan", "training.softness=.inf", "training.seed=-1"),
+    *("training.regularisation=.nan", "training.faithfulness_weight=0", "training.validation=1", "training.blur=1.5"),
+)
+EXPLAIN = ("heatmap.opacity=.nan", "heatmap.max_side=0", "archive.shard_size=0", "image.limits.max_bytes=0", "limit=0")
+
+
+@pytest.mark.parametrize(
+    ("load", "setting"),
+    [
+        *((load_eval_config, setting) for setting in EVAL),
+        *((load_train_config, setting) for setting in TRAINING),
+        *((load_config, setting) for setting in EXPLAIN),
+    ],
+)
+def test_a_value_out_of_range_is_refused_once_by_the_name_of_its_setting(load, setting):
+    with pytest.raises(UsageError) as caught:
+        load(None, [setting])
+    key = setting.split("=")[0]
+    group, _, name = key.rpartition(".")
+    assert str(caught.value).startswith(f"{group or name}")
+    assert name in str(caught.value) or "image.limits must be at least 1" in str(caught.value)
+    assert f"{group}: {group}." not in str(caught.value)
+
+
 @pytest.mark.parametrize("setting", ["x", "=1", "heatmap.opacity.x=1", "heatmap=[1"])
 def test_wrong_settings_are_refused(setting):
     with pytest.raises(UsageError):

@@ -1,18 +1,14 @@
-"""Attribution methods. To add one: write a file with a METHOD, and name it in METHODS."""
+"""Attribution methods. To add one: write a file with a METHOD, and name it in METHODS (mmel_cli/names.py)."""
 
-from mmel_cli.attribution import flow, gae, grad_eclip, mask, mmel, random, rise
+from importlib import import_module
+
+from mmel_cli import names
 from mmel_cli.attribution.base import Method, Target, resolve_layers
 from mmel_cli.errors import UsageError
 from mmel_cli.names import hint, match
 
 METHODS: dict[str, Method] = {
-    "mmel": mmel.METHOD,
-    "grad-eclip": grad_eclip.METHOD,
-    "flow": flow.METHOD,
-    "gae": gae.METHOD,
-    "rise": rise.METHOD,
-    "random": random.METHOD,
-    "mask": mask.METHOD,
+    name: import_module(f"{__name__}.{module}").METHOD for name, module in names.METHODS.items()
 }
 
 

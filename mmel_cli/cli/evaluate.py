@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 
 from mmel_cli.cli import console, options
 from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED
-from mmel_cli.names import METRIC_GROUPS, METRICS, count
+from mmel_cli.names import count
 
 
 class EvalCommand(TyperCommand):
@@ -23,12 +23,19 @@ class EvalCommand(TyperCommand):
         example = self.epilog
         self.epilog = (
             f"{example}\n\nGroups: {', '.join(groups())}; `standard` is {', '.join(STANDARD)}, `all` is every metric. "
-            "The groups grad-eclip and aid are published protocols; stability and quadrants make new maps with the "
+            "The groups beyond standard take longer: published protocols, and metrics that make new maps with the "
             "run's method. Metrics (range, direction, definition, source):\n\n"
             + "\n\n".join(line(metric, name) for metric, name in named().values())
         )
         super().format_epilog(ctx, formatter)
         self.epilog = example
+
+
+def _metrics() -> list[str]:
+    """What --metrics takes; the registry loads torch, so the shell waits for this one."""
+    from mmel_cli.evaluation import groups, named  # noqa: PLC0415
+
+    return ["all", "standard", *groups(), *named()]
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -40,7 +47,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.Option(
             "--metrics",
             help="Metrics or groups, with commas; see below. [default: standard]",
-            autocompletion=lambda: ["all", "standard", *METRIC_GROUPS, *METRICS],
+            autocompletion=_metrics,
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Results folder. [default: eval in the first RUN]")] = None,

@@ -42,6 +42,10 @@ class ImageLimits:
     max_aspect: float = 20.0
     max_bytes: int = 200_000_000
 
+    def __post_init__(self) -> None:
+        if self.max_pixels < 1 or self.max_bytes < 1 or not self.max_aspect >= 1:
+            raise ValueError("image.limits must be at least 1")
+
 
 def decode(ref: ImageRef, limits: ImageLimits = ImageLimits()) -> Image.Image:
     """The first frame of an image, upright (EXIF), as RGB; transparency over white. It carries no metadata.

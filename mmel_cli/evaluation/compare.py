@@ -25,6 +25,8 @@ class ComparisonOptions:
     def __post_init__(self) -> None:
         if self.resamples < 99:
             raise ValueError("comparison.resamples must be at least 99")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("comparison.seed must lie in 0..2^63 - 1")
         if not 0.5 <= self.confidence < 1:
             raise ValueError("comparison.confidence must lie in 0.5..1")
 

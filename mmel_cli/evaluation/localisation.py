@@ -25,8 +25,8 @@ class LocalisationOptions:
     sizes: tuple[float, float] = (0.04, 0.12)
 
     def __post_init__(self) -> None:
-        if self.tolerance < 0:
-            raise ValueError("localisation.tolerance must not be negative")
+        if not 0 <= self.tolerance < float("inf"):
+            raise ValueError("localisation.tolerance must be finite and not negative")
         if not 0 < self.sizes[0] < self.sizes[1] < 1:
             raise ValueError("localisation.sizes must be two parts of the image, the smaller first")
 

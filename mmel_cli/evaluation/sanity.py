@@ -23,8 +23,8 @@ class SanityOptions:
     def __post_init__(self) -> None:
         if min(self.samples, self.depths, self.draws) < 1:
             raise ValueError("sanity.samples, sanity.depths and sanity.draws must be at least 1")
-        if self.radius <= 0:
-            raise ValueError("sanity.radius must be positive")
+        if not 0 < self.radius < float("inf"):
+            raise ValueError("sanity.radius must be positive and finite")
 
 
 def sparseness(values: np.ndarray) -> float:

@@ -28,7 +28,7 @@ Keep = Callable[[Image], Image]
 """Makes of the upright RGB original the copy that is needed later, at a size that does not grow with the original."""
 
 
-_Found = Decoded | RecordError
+_Decoding = Decoded | RecordError
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Loader:
 
         With `whole`, only batches of which every pair is done are skipped.
         """
-        waiting: deque[tuple[Batch, dict[str, Future[_Found]]]] = deque()
+        waiting: deque[tuple[Batch, dict[str, Future[_Decoding]]]] = deque()
         for chunk in chunks:
             waiting.append(self._start(chunk, done))
             if len(waiting) > _AHEAD:
@@ -65,7 +65,7 @@ class Loader:
         while waiting:
             yield _finish(*waiting.popleft())
 
-    def _start(self, chunk: list[Sample | Failure], done: Container[str]) -> tuple[Batch, dict[str, Future[_Found]]]:
+    def _start(self, chunk: list[Sample | Failure], done: Container[str]) -> tuple[Batch, dict[str, Future[_Decoding]]]:
         samples = [entry for entry in chunk if isinstance(entry, Sample)]
         missing = [sample for sample in samples if sample.id not in done]
         samples = samples if self.whole and missing else missing
@@ -75,7 +75,7 @@ class Loader:
         futures = {key: self.pool.submit(self._decode, ref) for key, ref in refs.items()}
         return Batch(samples, {}, failures, skipped), futures
 
-    def _decode(self, ref: ImageRef) -> _Found:
+    def _decode(self, ref: ImageRef) -> _Decoding:
         """A RecordError is made anew and returned: the traceback of the one that was raised would hold the original."""
         try:
             with self.gate:
@@ -111,7 +111,7 @@ def by_image(samples: Iterable[Sample], size: int) -> Iterator[list[Sample | Fai
         yield chunk
 
 
-def _finish(batch: Batch, futures: dict[str, Future[_Found]]) -> Batch:
+def _finish(batch: Batch, futures: dict[str, Future[_Decoding]]) -> Batch:
     """Wait for the images; a pair whose image failed becomes a Failure."""
     images: dict[str, Decoded] = {}
     broken: dict[str, RecordError] = {}

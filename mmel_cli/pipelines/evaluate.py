@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from mmel_cli.evaluation.summary import Columns, join, summarise
 from mmel_cli.names import count
 from mmel_cli.pipelines import scores
 from mmel_cli.pipelines.plots import draw
+from mmel_cli.pipelines.provenance import versions
 from mmel_cli.pipelines.rivals import RivalTexts
 from mmel_cli.pipelines.scoring import Run, Scoring, Tally
 from mmel_cli.runs import EVALUATED, Events, RunFolder, settings
@@ -170,9 +170,8 @@ def _identity(
 
 
 def _content(runs: list[Run], config: EvalConfig) -> dict[str, Any]:
-    versions = {"mmel": __version__, "torch": version("torch"), "transformers": version("transformers")}
     described = [{"label": run.label} | scores.describe(run.path, run.archive) for run in runs]
-    return {"config": config.plain(), "runs": described, "versions": versions}
+    return {"config": config.plain(), "runs": described, "versions": versions()}
 
 
 def _report(

@@ -6,24 +6,22 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from mmel_cli import __version__
-from mmel_cli.archive import Archive, ArchiveOptions, ShardWriter, load_archive
+from mmel_cli.archive import Archive, ShardWriter, load_archive
 from mmel_cli.attribution import find_method
-from mmel_cli.attribution.base import METHOD_VERSION
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
-from mmel_cli.model import ModelSpec, find_family, load_model
+from mmel_cli.model import find_family, load_model
 from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Batch, Loader, by_count
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.pictures import Painter
+from mmel_cli.pipelines.provenance import notes, run_info
 from mmel_cli.runs import (
     EXPLAINED,
     CommittedRecords,
@@ -31,12 +29,11 @@ from mmel_cli.runs import (
     RunFolder,
     committed_records,
     fingerprint,
-    run_identity,
     settings,
 )
 from mmel_cli.runs.folder import ARCHIVE, DRAWN, REPORT
 from mmel_cli.runs.summary import Summary, write_results
-from mmel_cli.types import Explanation, Failure, RunInfo, Sample, Trained
+from mmel_cli.types import Explanation, Failure, RunInfo, Sample
 
 
 @dataclass(frozen=True)
@@ -88,10 +85,10 @@ def explain(
         engine = Engine.build(model, find_method(config.method.name), config.method.params, config.image.limits)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
-        info = _info(engine, config)
+        info = run_info(engine, config)
         done, damaged = committed_records(out, out / ARCHIVE, info.identity)
         warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
-        folder.note(_notes(engine, info, source))
+        folder.note(notes(engine, info, source))
         for warning in warnings:
             events.message(f"Warning: {warning}")
         if len(done):
@@ -244,65 +241,3 @@ def _open(path: Path, config: RunConfig) -> Source:
 def entries(source: Source, config: RunConfig) -> Iterator[Sample | Failure]:
     """What a run reads of its input, in order."""
     return islice(iter(source), config.limit)
-
-
-def _info(engine: Engine, config: RunConfig) -> RunInfo:
-    spec = engine.model.spec
-    info = RunInfo(
-        model=spec.name,
-        model_sha256=spec.sha256,
-        method=config.method.name,
-        layers=engine.request.layers,
-        grid=engine.grid,
-        patch=spec.patch,
-        image_size=spec.image_size,
-        geometry=config.image.geometry,
-        max_tokens=spec.max_tokens,
-        device=spec.device,
-        dtype=spec.dtype,
-        config=config.plain(),
-        config_sha256="",
-        versions=versions(),
-        fields=cast("ArchiveOptions", config.archive).kept(engine.fields),
-        gradient=engine.method.gradient,
-        trained=cast("Trained", engine.described.get("trained", "untrained")),
-        identity=run_identity(config.plain(), made_with(spec) | versions_of(engine) | engine.decides),
-        described=engine.described,
-    )
-    return replace(info, config_sha256=fingerprint(info.identity))
-
-
-def made_with(spec: ModelSpec) -> dict[str, str]:
-    """What decides numbers of a loaded model: its files, and the device type and dtype that it runs in."""
-    files = {f"{role} (SHA-256)": sha256 for role, sha256 in spec.files.items()}
-    return files | {"device type": spec.device.split(":")[0], "dtype of the model": spec.dtype}
-
-
-def versions_of(engine: Engine) -> dict[str, str]:
-    """Of the mathematics: METHOD sections 1 and 2, and the method's own."""
-    return {"version of METHOD": METHOD_VERSION, f"version of method {engine.method.name}": engine.method.version}
-
-
-def versions() -> dict[str, str]:
-    """Of what computed the maps."""
-    return {"mmel": __version__} | {name: version(name) for name in ("torch", "transformers")}
-
-
-def _notes(engine: Engine, info: RunInfo, source: Source) -> dict[str, Any]:
-    """What run.yaml says."""
-    return {
-        "config": info.config,
-        "config_sha256": info.config_sha256,
-        "identity": info.identity,
-        "input": source.plain(),
-        "model": {
-            "name": info.model,
-            "sha256": info.model_sha256,
-            "device": info.device,
-            "dtype": info.dtype,
-            "grid": list(info.grid),
-            "layers": list(info.layers),
-            "image_processor": engine.model.spec.processor,
-        },
-        "versions": info.versions,
-    } | engine.described

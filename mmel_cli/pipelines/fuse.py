@@ -16,9 +16,9 @@ from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import ArchiveError, UsageError
 from mmel_cli.fields import MAP
 from mmel_cli.pipelines.batches import Batch, Loader
-from mmel_cli.pipelines.explain import versions
 from mmel_cli.pipelines.origin import Input, find_input, noted_origin
 from mmel_cli.pipelines.pictures import Painter
+from mmel_cli.pipelines.provenance import versions
 from mmel_cli.pipelines.subjects import Stream
 from mmel_cli.runs import EXPLAINED, CommittedRecords, Events, RunFolder, committed_records, fingerprint, run_identity
 from mmel_cli.runs.folder import ARCHIVE, REPORT
@@ -153,7 +153,8 @@ class _FusedRun:
         method, target = find_method(old_method.name), Target(old.model, old.model_sha256, old.layers)
         decided = method.decides(config.method.params, target)
         described = method.describe(config.method.params, target) | decided | {"fused_from": old.config_sha256}
-        identity = run_identity(config.plain(), {"fused from run": old.config_sha256} | decided)
+        made_with = {"fused from run": old.config_sha256, f"version of method {method.name}": method.version}
+        identity = run_identity(config.plain(), made_with | decided)
         info = replace(
             old,
             config=config.plain(),

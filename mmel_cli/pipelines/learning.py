@@ -24,8 +24,8 @@ from mmel_cli.errors import UsageError
 from mmel_cli.evaluation.faithfulness import FaithfulnessOptions, baseline_images
 from mmel_cli.model import Adapter, load_model
 from mmel_cli.pipelines.examples import Collector, Sides
-from mmel_cli.pipelines.explain import made_with
 from mmel_cli.pipelines.origin import find_model
+from mmel_cli.pipelines.provenance import made_with
 from mmel_cli.render.training import plot_training, plot_weights
 from mmel_cli.runs import Events, RunFolder, differences, fingerprint, run_identity
 from mmel_cli.runs.folder import CHECKPOINT, CURVE, PICTURE, TRAINING_LOG

@@ -61,7 +61,7 @@ class Measurer:
         """Score a batch and log it; a map that is not finite has every metric undefined."""
         self.bench.begin()
         finite = {s.record.id for s in subjects if _finite(s)}
-        failures = self._check_scores([s for s in subjects if s.record.id in finite])
+        failures = self._other_images([s for s in subjects if s.record.id in finite])
         for family, metric in self.metrics.items():
             log, gone = self.logs[family], {failure.id for failure in failures}
             todo = [s for s in subjects if s.record.id not in log.done and s.record.id not in gone]
@@ -81,25 +81,36 @@ class Measurer:
             return dict(zip([s.record.id for s in part], metric.measure(self.bench, part), strict=True))
 
         def alone(subject: Subject, _error: Exception) -> dict[str, Outcome]:
-            what = f"{metric.names[0].name} exhausts the device's memory on this record alone; try another --device"
-            failures.append(Failure(subject.record.id, "model", what))
+            failures.append(_too_large(subject, metric.names[0].name))
             return {}
 
         parts = in_halves(work, subjects, alone)
         return {name: outcome for part in parts for name, outcome in part.items()}, failures
 
-    def _check_scores(self, subjects: list[Subject]) -> list[Failure]:
+    def _other_images(self, subjects: list[Subject]) -> list[Failure]:
         """Records whose image is another one than was explained, by the cosine that it has now."""
         if self.bench.model is None or self.check_score is None or not subjects:
             return []
+
+        def alone(subject: Subject, _error: Exception) -> list[Failure]:
+            return [_too_large(subject, "embedding its image")]
+
+        return [failure for part in in_halves(self._check_scores, subjects, alone) for failure in part]
+
+    def _check_scores(self, subjects: Sequence[Subject]) -> list[Failure]:
         cosines = (self.bench.images(subjects) * self.bench.texts(subjects)).sum(-1).tolist()
         return [
             Failure(
                 s.record.id, "image", f"cosine is {now:.3f} now, {s.record.score:.3f} when explained: another image"
             )
             for s, now in zip(subjects, cosines, strict=True)
-            if not abs(now - s.record.score) <= self.check_score
+            if self.check_score is not None and not abs(now - s.record.score) <= self.check_score
         ]
+
+
+def _too_large(subject: Subject, what: str) -> Failure:
+    reason = f"{what} exhausts the device's memory on this record alone; try another --device"
+    return Failure(subject.record.id, "model", reason)
 
 
 def _finite(subject: Subject) -> bool:

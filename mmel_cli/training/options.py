@@ -1,5 +1,6 @@
 """The settings of a training."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,11 +39,15 @@ class TrainOptions:
             raise ValueError(f"training.learn: no parameter {unknown[0]!r}; there are {', '.join(PARAMETERS)}")
         if not self.learn or min(self.epochs, self.batch, self.microbatch, self.patience) < 1:
             raise ValueError("training.learn, epochs, batch, microbatch and patience must not be empty or below 1")
-        if not 0 < self.validation < 1 or self.learning_rate <= 0 or self.softness <= 0 or self.regularisation < 0:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("training.seed must lie in 0..2^63 - 1")
+        positive = (self.learning_rate, self.softness, self.faithfulness_weight)
+        if not all(0 < value < math.inf for value in positive) or not 0 <= self.regularisation < math.inf:
             raise ValueError(
-                "training.validation must lie in 0..1, learning_rate and softness above 0, regularisation not below 0"
+                "training.learning_rate, softness and faithfulness_weight must be above 0, regularisation not below 0, "
+                "all of them finite"
             )
-        if self.faithfulness_weight <= 0 or not 0 < self.blur <= 1:
-            raise ValueError("training.faithfulness_weight must be above 0, training.blur in 0..1")
+        if not 0 < self.validation < 1 or not 0 < self.blur <= 1:
+            raise ValueError("training.validation and training.blur must lie in 0..1")
         if not self.fractions or not all(0 < part < 1 for part in self.fractions):
             raise ValueError("training.fractions must be parts of the image, between 0 and 1")

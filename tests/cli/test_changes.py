@@ -141,7 +141,7 @@ def test_what_decides_numbers_is_refused_with_both_values(place, mmel, name):
 
 
 def test_a_new_version_of_the_mathematics_is_refused(place, mmel, monkeypatch):
-    monkeypatch.setattr("mmel_cli.pipelines.explain.METHOD_VERSION", "next")
+    monkeypatch.setattr("mmel_cli.pipelines.provenance.METHOD_VERSION", "next")
     code, _, err = mmel(*command(place, []))
     assert code == 2
     assert f"version of METHOD was {base.METHOD_VERSION}, is now next" in err

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmel_cli.evaluation import METRICS, Metric, Name, Outcome, named
+from mmel_cli.evaluation.bench import Bench
 from mmel_cli.model import load_model
 
 SETTINGS = ["faithfulness.steps=3", "comparison.resamples=99", "sanity.samples=2", "sanity.depths=2", "aid.points=5"]
@@ -134,6 +135,33 @@ def test_memory_that_runs_out_halves_a_metric_and_names_the_record_that_is_too_l
     assert [failure["id"] for failure in failures] == ["record 3"]
     assert "exhausts the device's memory" in failures[0]["error"]
     assert "record 3" not in table(out)
+
+
+def test_memory_that_runs_out_before_any_metric_costs_the_record_alone(scored, tmp_path, mmel, monkeypatch):
+    """The images are embedded to see whether they are those that were explained."""
+    real = Bench.images
+
+    def images(bench, subjects):
+        if len(subjects) > 2 or subjects[0].record.id == "record 3":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(bench, subjects)
+
+    monkeypatch.setattr(Bench, "images", images)
+    out = tmp_path / "out"
+    code, _, err = mmel(
+        "eval", scored / "run-straight", "--metrics", "insertion", "--out", out, "--batch-size", 5, *QUICK
+    )
+    assert code == 3, err
+    failures = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
+    assert [failure["id"] for failure in failures] == ["record 3"]
+    assert len(table(out)) == len(table_of_ids(scored)) - 1
+
+
+def table_of_ids(scored):
+    from mmel_cli import load_archive
+
+    with load_archive(scored / "run-straight") as archive:
+        return archive.ids
 
 
 def test_randomised_layers_stay_as_the_cascade_goes_down(tiny):

@@ -1,6 +1,7 @@
 """One batch: memory that runs out, maps that are not finite, and a GPU when there is one."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -36,6 +37,24 @@ def test_a_batch_that_does_not_fit_is_explained_in_halves(photos, settings, tmp_
     with load_archive(tmp_path / "whole") as one, load_archive(tmp_path / "halves") as other:
         assert one.ids == other.ids
         np.testing.assert_allclose(one.column("map"), other.column("map"), rtol=1e-4, atol=1e-7)
+
+
+def test_a_pair_that_exhausts_the_memory_alone_is_a_failure_and_the_rest_goes_on(
+    photos, settings, tmp_path, monkeypatch
+):
+    real = Engine._explain
+
+    def small_memory(engine, batch, truth):
+        if any(sample.id == "01.png#0" for sample in batch.samples):
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return real(engine, batch, truth)
+
+    monkeypatch.setattr(Engine, "_explain", small_memory)
+    summary, _ = explain(photos, tmp_path / "run", load_config(None, (), settings))
+    assert (summary.done, summary.failed_by_stage) == (23, {"model": 1})
+    [line] = (tmp_path / "run/failures.jsonl").read_text().splitlines()
+    assert json.loads(line)["id"] == "01.png#0"
+    assert "exhausts the device's memory by itself" in json.loads(line)["error"]
 
 
 @pytest.mark.parametrize("kind", ["map", "layers/flow"])

@@ -8,6 +8,7 @@ import torch
 
 from mmel_cli.attribution import hsrm
 from mmel_cli.attribution.weights import PARAMETERS, untrained
+from mmel_cli.errors import MmelError
 from mmel_cli.fields import Sizes
 from mmel_cli.training import Examples, ExampleStore, Objective, Trainer, TrainOptions, split_of
 from mmel_cli.training.objectives import distance, energy_inside, mask_cosine, peak_inside, soft_scores
@@ -224,3 +225,34 @@ def test_microbatches_give_the_gradient_of_the_whole_batch(tmp_path):
         moved.append(trainer.weights)
     for one, other in zip(moved[0].tensors(), moved[1].tensors(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+def test_memory_that_runs_out_halves_a_step_without_changing_it(tmp_path, monkeypatch):
+    store, moved, sizes, real = filled(tmp_path, 12), [], [], Objective.measure
+
+    def small_memory(objective, maps, examples):
+        sizes.append(len(examples))
+        if len(examples) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(objective, maps, examples)
+
+    for measure in (real, small_memory):
+        monkeypatch.setattr(Objective, "measure", measure)
+        trainer = Trainer(untrained(LAYERS, SCALES), Objective(1, 0, 0.001), TrainOptions(batch=12, epochs=1))
+        for _ in range(2):
+            list(trainer.epoch(store, store, torch.device("cpu")))
+        moved.append(trainer)
+    assert max(sizes) == 12
+    for one, other in zip(moved[0].weights.tensors(), moved[1].weights.tensors(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+    assert moved[1].history[-1].parts == pytest.approx(moved[0].history[-1].parts, rel=1e-5)
+
+
+def test_a_record_that_exhausts_the_memory_alone_is_one_line(tmp_path, monkeypatch):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Objective, "measure", no_memory)
+    store, trainer = filled(tmp_path, 3), Trainer(untrained(LAYERS, SCALES), Objective(1, 0, 0), TrainOptions())
+    with pytest.raises(MmelError, match="a single record exhausts the device's memory; train with fewer"):
+        list(trainer.epoch(store, store, torch.device("cpu")))

@@ -73,8 +73,8 @@ class Caption:
             return tuple(first)
         second = [i for i, item in enumerate(scene.objects) if self.second.matches(item)]
         if self.kind == "relation":
-            held = [(i, j) for i in first for j in second if holds(self.relation, scene.objects[i], scene.objects[j])]
-            return tuple(sorted({i for pair in held for i in pair}))
+            pairs = [(i, j) for i in first for j in second if holds(self.relation, scene.objects[i], scene.objects[j])]
+            return tuple(sorted({i for pair in pairs for i in pair}))
         return tuple(sorted({*first, *second})) if first and second else ()
 
     def true_of(self, scene: Scene) -> bool:
@@ -106,12 +106,12 @@ def full_caption(item: SceneObject) -> Caption:
 
 def hard_negatives(caption: Caption, scene: Scene, swaps: int = 1) -> list[Caption]:
     """All false captions that differ from a true one in `swaps` of its attributes, relation, count or roles."""
-    found = {caption}
+    seen = {caption}
     frontier = [caption]
     for _ in range(swaps):
-        frontier = [near for old in frontier for near in _neighbours(old) if near not in found]
+        frontier = [near for old in frontier for near in _neighbours(old) if near not in seen]
         frontier = list(dict.fromkeys(frontier))
-        found.update(frontier)
+        seen.update(frontier)
     return [near for near in frontier if not near.true_of(scene)]
 
 

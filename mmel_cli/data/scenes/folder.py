@@ -71,11 +71,11 @@ def _claim(folder: Path, parameters: dict[str, Any]) -> None:
     mark = folder / _PARAMETERS
     if mark.is_file():
         try:
-            found = json.loads(mark.read_text("utf-8"))
+            written = json.loads(mark.read_text("utf-8"))
         except ValueError as error:
             raise UsageError(f"{mark}: is not what mmel writes; give a new folder") from error
-        if found != parameters:
-            raise UsageError(f"{folder}: holds other scenes ({json.dumps(found)[:200]}); give a new folder")
+        if written != parameters:
+            raise UsageError(f"{folder}: holds other scenes ({json.dumps(written)[:200]}); give a new folder")
         return
     temporary = folder / f"{_PARAMETERS}.tmp"
     if folder.exists() and (not folder.is_dir() or any(path != temporary for path in folder.iterdir())):
