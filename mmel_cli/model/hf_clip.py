@@ -122,11 +122,13 @@ class HfClip:
         encoded = self._encode(images, captions, request)
         image_embeds, text_embeds = encoded.image_embeds[rows], encoded.text_embeds[columns]
         score, to_image, to_text = cosine(image_embeds, text_embeds)
+        unit = normalize(image_embeds.detach().float(), dim=-1)
         if request.one_head:  # each modified tower is explained against the other as the model runs it
             true_image = self.embed_images(torch.stack([image.values for image in images]))
             true_text = self.embed_texts(captions)
             score, to_image, _ = cosine(image_embeds, true_text[columns])
             _, _, to_text = cosine(true_image[rows], text_embeds)
+            unit = true_image[rows]
         scale = _GRADIENT_SCALE.get(self._model.dtype, 1.0)
         w_image = pull_back(encoded.image_embeds, encoded.vision.o, rows, to_image * scale)
         w_text = pull_back_batched(encoded.text_embeds, encoded.text.o, columns, to_text * scale)
@@ -135,6 +137,7 @@ class HfClip:
             grid=self.spec.grid,
             image=self._image_tower(encoded.vision, [w.float() / scale for w in w_image], rows, request),
             text=self._text_tower(encoded.text, [w.float() / scale for w in w_text], columns, (captions, request)),
+            image_embeds=unit,
             hidden=tuple(x[rows][:, _PATCHES].float() for x in encoded.vision.outputs) if request.hidden else (),
             alignment=self._alignment(encoded, rows, columns) if request.alignment else None,
         )
