@@ -107,7 +107,7 @@ def _with_dropped(caption: str, runs: list[Span], unread: int) -> list[Span]:
         while ends[number] < limit and not caption[ends[number]].isspace():
             ends[number] += 1
     for number, limit in enumerate(ends, 1):
-        while starts[number] > limit and not caption[starts[number] - 1].isspace():
+        while len(caption) > starts[number] > limit and not caption[starts[number] - 1].isspace():
             starts[number] -= 1
     starts[0] = min(starts[0], len(caption) - len(caption.lstrip()))
     alone = [len(caption[:start].rstrip()) for start in starts[1:]]
