@@ -55,9 +55,9 @@ class LeftOut:
         return [of_pair[0] - of_pair[1:] for of_pair in scores]
 
     def embeds(self, said: Sequence[Said]) -> list[Float[Tensor, "texts embedding"]]:
-        """Of each distinct caption: its unit embedding, then those of its text without each word in turn."""
+        """Of each caption: its unit embedding, then those of its text without each word in turn."""
         known = {text: self._kept[text] for text, _ in said if text in self._kept}
-        known |= self._computed([(text, words) for text, words in said if text not in known])
+        known |= self._computed([(text, words) for text, words in dict(said).items() if text not in known])
         for text, _ in said:
             self._keep(text, known[text])
         return [known[text] for text, _ in said]

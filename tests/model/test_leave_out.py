@@ -9,6 +9,7 @@ import torch
 from mmel_cli.model import BUILTIN, LeftOut, load_model
 from mmel_cli.model.words import without
 
+WIDTH = 128
 CAPTIONS = [
     "a red circle",
     "a small striped blue square above a green ring",
@@ -46,9 +47,8 @@ def test_each_is_the_model_s_own_embedding_of_the_edited_text(builtin):
     for text, words in said(builtin, CAPTIONS):
         (embeds,) = LeftOut(builtin).embeds([(text, words)])
         assert embeds.shape == (1 + len(words), WIDTH)
-        for row, edited in zip(embeds, [text, *(without(text, word) for word in words)], strict=True):
-            alone = builtin.embed_texts(builtin.tokenize([edited]))[0]
-            assert (alone - row).abs().max() < 2e-6, edited
+        edited = [text, *(without(text, word) for word in words)]
+        assert (builtin.embed_texts(builtin.tokenize(edited)) - embeds).abs().max() < 2e-6, text
 
 
 def test_a_caption_s_bits_do_not_depend_on_its_company_or_on_what_was_asked_before(builtin):
@@ -95,7 +95,7 @@ def test_where_memory_runs_out_texts_go_in_halves_and_one_alone_raises(builtin):
     model, sizes = counting(builtin, most=3)
     (halved,) = LeftOut(model).embeds([one])
     torch.testing.assert_close(halved, LeftOut(builtin).embeds([one])[0], rtol=0, atol=1e-6)
-    assert set(sizes) > {1, 2}
+    assert set(sizes) >= {2, 4, 8}
     with pytest.raises(torch.OutOfMemoryError):
         LeftOut(counting(builtin, most=0)[0]).embeds([one])
 
