@@ -2,7 +2,7 @@
 
     python scripts/bench_words.py [--pairs 16] [--rounds 3] [--models builtin,vit-b-16] [--methods mmel,flow]
 
-The builtin model and a random CLIP in the shapes of ViT-B/16, on generated scenes, one batch of pairs at a time, nothing
+The builtin model and a random CLIP in the shapes of ViT-B/16, on generated scenes, one batch of pairs, nothing
 kept from round to round. With one caption an image every image has its own forward; with all, pairs share it.
 Prints Markdown: the least seconds a pair over the rounds, and their ratio (in brackets that of processor seconds).
 """

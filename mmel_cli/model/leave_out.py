@@ -1,4 +1,4 @@
-"""What a caption is to the model when one of its words is left out (METHOD section 5)."""
+"""What a caption is to the model when one of its words is left out (METHOD section 8)."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
