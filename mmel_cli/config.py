@@ -138,6 +138,7 @@ class RunConfig(Section):
     workers: int = Field(default=4, ge=1, le=256)
     limit: int | None = Field(default=None, ge=1)
     heatmaps: bool = True
+    word_values: bool = True
     input: InputConfig = InputConfig()
     image: ImageConfig = ImageConfig()
     method: MethodConfig = Field(default={"name": DEFAULT_METHOD}, validate_default=True)
@@ -223,11 +224,11 @@ class TrainConfig(RunConfig):
         return cast("TrainOptions", self.training).objective
 
     def run_settings(self) -> dict[str, Any]:
-        """The configuration of the run that explains a dataset: untrained, every channel, no pictures."""
+        """The configuration of the run that explains a dataset: untrained, every channel, no pictures, no words."""
         plain = self.plain()
         settings = {name: plain[name] for name in RunConfig.model_fields}
         settings["model"] = plain["model"] | {"name": self.model.name or DEFAULT_MODEL}
-        settings["heatmaps"] = False
+        settings |= {"heatmaps": False, "word_values": False}
         settings["method"] |= {"weights": "untrained"}
         settings["archive"] |= {"channels": "all"}
         return settings

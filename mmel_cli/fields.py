@@ -81,6 +81,8 @@ class Field:
 MAP = Field("map", ("rows", "columns"), "the final map: evidence for the score, signed, unnormalised", evidence=True)
 TOKEN_MAP = Field("tokens/map", ("tokens",), "the method's own evidence of each token of the caption")
 
+WORD_VALUE = Field("words/value", ("words",), "the score minus the score of the caption without the word, as cosines")
+
 
 def check(fields: Iterable[Field]) -> tuple[Field, ...]:
     """The same, if they can be one method's.

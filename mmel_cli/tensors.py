@@ -114,6 +114,7 @@ class Capture:
     grid: tuple[int, int]  # patches: height, width
     image: Tower
     text: Tower
+    image_embeds: Float[Tensor, "pairs embedding"]  # of unit length, float32, as the model runs it
     hidden: tuple[Float[Tensor, "pairs patches width"], ...] = ()  # layer outputs, if the method needs them
     alignment: Float[Tensor, "pairs layers patches"] | None = None  # METHOD 3 step 5, raw cosine; if needed
     truth: Float[Tensor, "pairs height width"] | None = None  # the part of each cell inside the mask; if needed

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from jaxtyping import Float
 
-from mmel_cli.fields import Field, Sizes
+from mmel_cli.fields import TOKEN_MAP, WORD_VALUE, Field, Sizes
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the original image, after EXIF orientation."""
@@ -82,7 +82,12 @@ class Explanation:
     @property
     def token_map(self) -> Float[np.ndarray, "tokens"]:
         """The method's own evidence of each token, float32; zeros if the method has no caption side."""
-        return self.fields.get("tokens/map", np.zeros(len(self.tokens), np.float32))
+        return self.fields.get(TOKEN_MAP.name, np.zeros(len(self.tokens), np.float32))
+
+    @property
+    def word_values(self) -> Float[np.ndarray, "words"] | None:
+        """What the score loses when each word is left out of the caption, as cosines; None if the run has none."""
+        return self.fields.get(WORD_VALUE.name)
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,11 @@ class RunInfo:
     trained: Trained = "untrained"  # where learned weights of the method come from
     identity: dict[str, str] = field(default_factory=dict)  # everything that decides numbers, by setting
     described: dict[str, str] = field(default_factory=dict)  # what the method says of itself besides its parameters
+
+    @property
+    def word_values(self) -> bool:
+        """Whether it keeps what the score loses without each word."""
+        return any(field.name == WORD_VALUE.name for field in self.fields)
 
     @property
     def sizes(self) -> Sizes:

@@ -163,6 +163,7 @@ class MiniAdapter:
                 visible=torch.ones(len(rows), LENGTH, dtype=torch.bool, device=rows.device),
                 **activations(read, w_text, columns, [layer.out for layer in text]),
             ),
+            image_embeds=normalize(image_embeds[rows].detach().float(), dim=-1),
             hidden=tuple(x[rows].float() for x in seen.outputs),
         )
 

@@ -1,7 +1,7 @@
 """Read a run folder, one shard, or a merged file alike, one record at a time."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,8 @@ from mmel_cli.archive.schema import SCALE, TOKENS_TEXT, WORDS_SPAN, WORDS_TEXT
 from mmel_cli.archive.writer import SHARDS
 from mmel_cli.errors import ArchiveError, DamagedError
 from mmel_cli.types import Explanation, RunInfo, Word
+
+_BLOCK = 256  # records
 
 
 def load_archive(path: str | Path) -> "Archive":
@@ -110,6 +112,17 @@ class Archive:
         """
         return np.concatenate([_read(self._file(n), name, slice(None)) for n in range(len(self._paths))])
 
+    def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
+        """These datasets record by record, with no more than a block of records in memory.
+
+        Raises:
+            KeyError: if this archive does not hold one.
+        """
+        for number, count in enumerate(self._counts):
+            for start in range(0, count, _BLOCK):
+                file = self._file(number)
+                yield from zip(*(_read(file, name, slice(start, start + _BLOCK)) for name in names), strict=True)
+
     def digest(self, *names: str) -> str:
         """SHA-256 of the values of these numeric datasets, in order; one file's dataset is in memory at a time."""
         digest = hashlib.sha256()
@@ -134,7 +147,7 @@ def _datasets(file: h5py.File) -> list[str]:
 
 def _record(file: h5py.File, row: int, info: RunInfo) -> Explanation:
     tokens = tuple(str(text) for text in _read(file, TOKENS_TEXT, row) if text)
-    words = _words(file, row) if WORDS_TEXT in file else ()
+    words = words_from(_read(file, WORDS_TEXT, row), _read(file, WORDS_SPAN, row)) if WORDS_TEXT in file else ()
     own = replace(info.sizes, tokens=len(tokens), words=len(words))
     height, width = (int(n) for n in _read(file, "image_size", row))
     x0, y0, x1, y1 = (float(n) for n in _read(file, "box", row))
@@ -151,8 +164,8 @@ def _record(file: h5py.File, row: int, info: RunInfo) -> Explanation:
     )
 
 
-def _words(file: h5py.File, row: int) -> tuple[Word, ...]:
-    texts, spans = _read(file, WORDS_TEXT, row), _read(file, WORDS_SPAN, row)
+def words_from(texts: Sequence[str] | np.ndarray, spans: np.ndarray) -> tuple[Word, ...]:
+    """The words of a record from its rows of words/text and words/span, which are padded."""
     return tuple(Word(str(text), int(span[0]), int(span[1])) for text, span in zip(texts, spans, strict=True) if text)
 
 

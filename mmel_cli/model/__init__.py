@@ -2,6 +2,7 @@
 
 from mmel_cli.model.adapter import BUILTIN, Adapter, Captions, CaptureRequest, ModelSpec
 from mmel_cli.model.families import FAMILIES, Want, fetch_model, find_family, load_model
+from mmel_cli.model.leave_out import LeftOut
 from mmel_cli.model.probe import CoverProbe
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Captions",
     "CaptureRequest",
     "CoverProbe",
+    "LeftOut",
     "ModelSpec",
     "Want",
     "fetch_model",

@@ -1,15 +1,18 @@
 """Many forwards of altered inputs: in large batches on an accelerator, in small ones on every core of a CPU."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-_CPU_PART = 8  # more do not fit the cache: each image then takes longer, not less
+CPU_PART = 8  # more do not fit the cache: each image then takes longer, not less
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def in_parts(work: Callable[[Int[Tensor, "part"]], Tensor], count: int, batch: int, device: torch.device) -> Tensor:
@@ -24,12 +27,23 @@ def in_parts(work: Callable[[Int[Tensor, "part"]], Tensor], count: int, batch: i
         batch: the most that go through the model at once.
         device: where the model lies.
     """
-    parts = torch.arange(count, device=device).split(min(batch, _CPU_PART) if device.type == "cpu" else batch)
+    parts = torch.arange(count, device=device).split(min(batch, CPU_PART) if device.type == "cpu" else batch)
     cores = min(torch.get_num_threads(), len(parts))
     if device.type != "cpu" or cores == 1:
         return torch.cat([work(part) for part in parts])
     with _pool(cores) as pool:
         return torch.cat(list(pool.map(work, parts)))
+
+
+def spread(work: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> list[Result]:
+    """Call `work` with each item and list what it gives, in order; on a CPU every core takes the next with one thread.
+
+    There the number of threads never depends on how many items there are, and neither do the bits of the results.
+    """
+    if device.type != "cpu" or torch.get_num_threads() == 1 or not items:
+        return [work(item) for item in items]
+    with _pool(min(torch.get_num_threads(), len(items))) as pool:
+        return list(pool.map(work, items))
 
 
 @contextmanager

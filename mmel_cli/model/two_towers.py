@@ -78,10 +78,12 @@ class TwoTowers:
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot be differentiated in a batch
             words_read, text_embeds = self._text.capture(captions, request)
         score, to_image, to_text = cosine(image_embeds[rows], text_embeds[columns])
+        unit = normalize(image_embeds.detach().float(), dim=-1)
         if request.one_head:  # each modified tower is explained against the other as the model runs it
             true_image, true_text = self.embed_images(values), self.embed_texts(captions)
             score, to_image, _ = cosine(image_embeds[rows], true_text[columns])
             _, _, to_text = cosine(true_image[rows], text_embeds[columns])
+            unit = true_image
         scale = _GRADIENT_SCALE.get(self._model.dtype, 1.0)
         w_image = pull_back(image_embeds, seen.o, rows, to_image * scale)
         w_text = pull_back_batched(text_embeds, words_read.o, columns, to_text * scale)
@@ -92,6 +94,7 @@ class TwoTowers:
             grid=self.spec.grid,
             image=self._vision.tower(seen, [w.float() / scale for w in w_image], rows, request),
             text=self._text.tower(words_read, [w.float() / scale for w in w_text], columns, captions, request),
+            image_embeds=unit[rows],
             hidden=tuple(self._vision.patches(output)[rows].float() for output in hidden),
             alignment=alignment(self._vision, seen.outputs, rows, texts) if request.alignment else None,
         )

@@ -15,9 +15,9 @@ from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.paths import record_seed
 from mmel_cli.data.truth import read_truth
 from mmel_cli.errors import MmelError, ModelError, RecordError
-from mmel_cli.fields import Field, Sizes, check
+from mmel_cli.fields import WORD_VALUE, Field, Sizes, check
 from mmel_cli.geometry import to_grid
-from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe
+from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, LeftOut
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.tensors import Attribution, Capture, Pixels, Probe
@@ -39,10 +39,19 @@ class Engine:
     described: dict[str, str]  # the same, and what else a reader wants to know
     declared: tuple[Field, ...]  # what the method gives of one view
     limits: ImageLimits = _LIMITS  # of masks, for a method that needs the truth
+    left_out: LeftOut | None = None  # gives the value of words, if that is wanted
 
     @classmethod
-    def build(cls, model: Adapter, method: Method, params: LayerParams, limits: ImageLimits = _LIMITS) -> "Engine":
-        """Resolve the layers, prepare the method and check what it declares.
+    def build(
+        cls,
+        model: Adapter,
+        method: Method,
+        params: LayerParams,
+        limits: ImageLimits = _LIMITS,
+        *,
+        word_values: bool = False,
+    ) -> "Engine":
+        """Resolve the layers, prepare the method and check what it declares; with `word_values`, give those too.
 
         Raises:
             UsageError, MmelError: for layers that there are not, weights that do not fit, a false declaration.
@@ -60,11 +69,13 @@ class Engine:
         target = Target(model.spec.name, model.spec.sha256, layers, model.spec.scoring)
         try:
             declared = check(method.fields(params, target))
+            check((*declared, WORD_VALUE))
         except ValueError as error:
             raise MmelError(f"method {method.name}: {error}") from error
         state, decided = method.prepare(params, target), method.decides(params, target)
         described = method.describe(params, target) | decided
-        return cls(model, method, params, request, state, decided, described, declared, limits)
+        left_out = LeftOut(model) if word_values else None
+        return cls(model, method, params, request, state, decided, described, declared, limits, left_out)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -82,7 +93,12 @@ class Engine:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """What is given of each pair: all that the method declares, or what several views have a mean of."""
+        """What is given of each pair: what the method gives, and the value of words."""
+        return (*self._of_method, WORD_VALUE) if self.left_out else self._of_method
+
+    @property
+    def _of_method(self) -> tuple[Field, ...]:
+        """All that the method declares, or what several views have a mean of."""
         return averaged(self.declared) if len(self.views) > 1 else self.declared
 
     def explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
@@ -112,20 +128,24 @@ class Engine:
         pairs = [(keys[sample.ref.key], texts[sample.caption]) for sample in batch.samples]
         pixels = [batch.images[key].pixels for key in keys]
         hints = self._hints(batch, truth) | {"probe": self._probe(pixels, captions, pairs)}
-        score, seen_by = None, []
+        columns = [column for _, column in pairs]
+        unmoved, seen_by = None, []
         for view in self.views:
             seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
             capture = replace(self.model.capture(seen, captions, pairs, self.request), **hints)
-            score = capture.score if score is None else score  # of the image as it is
+            unmoved = unmoved or (capture.score, capture.image_embeds)  # of the image as it is
             attribution = self.method.explain(capture, self.params, self.state)
             self._check(attribution, capture)
             seen_by.append((view, attribution))
-        assert score is not None  # noqa: S101 - there is always one view
+        assert unmoved is not None  # noqa: S101 - there is always one view
+        score, image_embeds = unmoved
         several = len(seen_by) > 1
-        together = overlay(seen_by, self.fields, self.model.spec.image_size) if several else seen_by[0][1]
+        together = overlay(seen_by, self._of_method, self.model.spec.image_size) if several else seen_by[0][1]
         arrays, scores = {name: _numpy(values) for name, values in together.fields.items()}, _numpy(score)
+        word_values = self._word_values(image_embeds, captions, list(texts), columns)
         explanations, failures = [], []
-        for number, (sample, (_, column)) in enumerate(zip(batch.samples, pairs, strict=True)):
+        for number, (sample, column) in enumerate(zip(batch.samples, columns, strict=True)):
+            own = {name: values[number] for name, values in arrays.items()}
             decoded = batch.images[sample.ref.key]
             explanation = Explanation(
                 id=sample.id,
@@ -135,12 +155,12 @@ class Engine:
                 box=decoded.pixels.box,
                 score=float(scores[number]),
                 logit=self.model.spec.scoring.logit(float(scores[number])),
-                **self._caption_side(captions, column, {name: values[number] for name, values in arrays.items()}),
+                **self._caption_side(captions, column, own, word_values[number]),
             )
             if _finite(explanation):
                 explanations.append(explanation)
             else:
-                failures.append(Failure(sample.id, "model", "map is not finite; try --dtype float32"))
+                failures.append(Failure(sample.id, "model", "what was computed is not finite; try --dtype float32"))
         return explanations, failures
 
     def _check(self, attribution: Attribution, capture: Capture) -> None:
@@ -158,17 +178,29 @@ class Engine:
                 says, gives = declared.get(name, "nothing"), given.get(name, "nothing")
                 raise MmelError(f"method {self.method.name}: declares {says} as field {name}, and gives {gives}")
 
-    def _caption_side(self, captions: Captions, column: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _word_values(
+        self, images: Tensor, captions: Captions, texts: list[str], columns: list[int]
+    ) -> list[dict[str, np.ndarray]]:
+        """The field of each pair that the method has no part in, if it is wanted."""
+        if self.left_out is None:
+            return [{} for _ in columns]
+        values = self.left_out.values(images, captions, texts, columns)
+        counts = [len(of_pair) for of_pair in values]
+        return [{WORD_VALUE.name: _numpy(of_pair)} for of_pair in torch.cat(values).to("cpu").split(counts)]
+
+    def _caption_side(
+        self, captions: Captions, column: int, arrays: dict[str, np.ndarray], word_values: dict[str, np.ndarray]
+    ) -> dict[str, Any]:
         """The fields of an Explanation that depend on its caption; ragged arrays are cut to its tokens."""
         tokens, words = captions.tokens[column], captions.words[column]
         sizes = Sizes(len(self.request.layers), self.grid, len(tokens), len(words))
-        for field in self.fields:
+        for field in self._of_method:
             if field.ragged:  # padded to the caption with the most tokens
                 part = tuple(slice(len(tokens)) if d == "tokens" else slice(None) for d in field.dims)
                 arrays[field.name] = arrays[field.name][part]
             arrays[field.name] = arrays[field.name].reshape(field.shape(sizes))
         truncated = bool(captions.truncated[column])
-        return {"fields": arrays, "tokens": tokens, "words": words, "truncated": truncated}
+        return {"fields": arrays | word_values, "tokens": tokens, "words": words, "truncated": truncated}
 
     def _probe(self, pixels: list[Pixels], captions: Captions, pairs: list[tuple[int, int]]) -> Probe | None:
         """For methods that look at altered inputs."""

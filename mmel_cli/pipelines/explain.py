@@ -82,7 +82,8 @@ def explain(
     events.message(f"Input: {source.layout}")
     with RunFolder(out, EXPLAINED, overwrite=overwrite) as folder:
         model = load_model(config.model.name, config.device, config.dtype, config.model.image_size)
-        engine = Engine.build(model, find_method(config.method.name), config.method.params, config.image.limits)
+        method, limits = find_method(config.method.name), config.image.limits
+        engine = Engine.build(model, method, config.method.params, limits, word_values=config.word_values)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
         info = run_info(engine, config)

@@ -69,8 +69,8 @@ def fuse_run(
 ) -> tuple[Summary, int | None]:
     """Fuse every record of an archive with other weights into the run folder `out`.
 
-    Token maps and raw channels stay as they are; heatmaps are drawn where the input can still be read. A record whose
-    image is gone or changed is fused without one, and counts as failed.
+    Token maps, word values and raw channels stay as they are; heatmaps are drawn where the input can still be read. A
+    record whose image is gone or changed is fused without one, and counts as failed.
 
     Args:
         path: a run folder, a shard or a merged file of `mmel`, with all channels.
@@ -144,6 +144,7 @@ class _FusedRun:
         settings = {name: value for name, value in old.config.items() if name in RunConfig.model_fields}
         settings["method"] = settings["method"] | {"weights": options.weights, "transfer": options.transfer}
         settings["image"] = (settings.get("image") or {}) | {"limits": asdict(options.limits)}
+        settings["word_values"] = old.word_values
         try:
             config = RunConfig.model_validate(settings)
         except ValidationError as error:

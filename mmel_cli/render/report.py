@@ -6,16 +6,18 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mmel_cli.types import Failure
+from mmel_cli.render.words import FALLS, RISES, Piece, colour, pieces, says, scale_of
+from mmel_cli.types import Failure, Word
 
 PAGE_SIZE = 200
 
 
 @dataclass(frozen=True)
 class ReportRecord:
-    """One card; paths are relative to the report."""
+    """One card; paths are relative to the report. `values` of the words, as Explanation.word_values has them."""
 
     id: str
     caption: str
@@ -23,6 +25,18 @@ class ReportRecord:
     truncated: bool
     picture: PurePosixPath
     thumbnail: PurePosixPath
+    words: tuple[Word, ...] = ()
+    values: np.ndarray | None = None
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """The caption, cut at its words."""
+        return pieces(self.caption, self.words, self.values)
+
+    @property
+    def scale(self) -> float | None:
+        """The cosine at both ends of its colours, None where it has none."""
+        return scale_of(self.values)
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,7 @@ class ReportSummary:
     failed: int
     created: str
     pictures: bool = True
+    words: bool = False  # whether the run has word values
 
 
 def write_report(
@@ -49,6 +64,8 @@ def write_report(
         loader=PackageLoader("mmel_cli.render"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["url"] = lambda path: quote(str(path))
+    environment.filters |= {"says": says, "tint": lambda piece: _rgb(colour(piece.tint))}
+    environment.globals |= {"falls": _rgb(FALLS), "rises": _rgb(RISES)}
     template = environment.get_template("gallery.html")
     pages = [_page_name(n) for n in range(1, max(1, -(-summary.done // PAGE_SIZE)) + 1)]
     stream, shown = iter(records), list(islice(failures, PAGE_SIZE))
@@ -68,6 +85,10 @@ def write_report(
     for stale in set(folder.glob("page-*.html")) - set(written):
         stale.unlink()
     return written
+
+
+def _rgb(levels: tuple[int, int, int]) -> str:
+    return f"rgb({levels[0]}, {levels[1]}, {levels[2]})"
 
 
 def _page_name(number: int) -> str:

@@ -1,4 +1,4 @@
-"""The strip below a picture: the caption's words on the colour of their evidence, the score, and the colour scale."""
+"""The strip below a picture: the caption's words on the colour of their values, the score, and the scales of colour."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -8,12 +8,21 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mmel_cli.render import colours
+from mmel_cli.render.words import Piece, colour, pieces, scale_of
 from mmel_cli.types import Explanation
 
 _FONT = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-_PAD, _LINE, _BAR = 10, 26, (120, 10)
-_FOR, _AGAINST, _INK, _FAINT = np.array([255, 170, 40]), np.array([120, 170, 255]), (20, 20, 20), (90, 90, 90)
+_PAD, _LINE, _SMALL_LINE = 10, 26, 20
+_SIZE, _SMALL = 16, 12
+_BAR = (100, 10)
+_INK, _FAINT = (20, 20, 20), (90, 90, 90)
 _MAX_LINES = 6
+
+Legend = list[str | np.ndarray]
+"""Texts and the tables of colour bars, from left to right."""
+
+Row = list[tuple[str, float | None]]
+"""Texts from left to right; a tint from -1 to 1 stands behind those that have one."""
 
 
 @lru_cache(maxsize=4)
@@ -22,112 +31,101 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def caption_strip(explanation: Explanation, width: int, colormap: str) -> Image.Image:
-    """Orange behind a token: evidence for the match; blue: against it."""
-    rows = _wrap(pieces(explanation), width - 2 * _PAD)
-    strip = Image.new("RGB", (width, 2 * _PAD + _LINE * len(rows) + 30), "white")
+    """Orange behind a word: without it the cosine falls; blue: it rises. Without word values there is no colour."""
+    values = explanation.word_values
+    parts = pieces(explanation.caption, explanation.words, values)
+    rows, scale = _wrap(parts, width - 2 * _PAD), scale_of(values)
+    legends = _word_legend(scale, width - 2 * _PAD) if scale is not None else []
+    below = _PAD + _LINE * len(rows) + 4
+    strip = Image.new("RGB", (width, below + _SMALL_LINE * (len(legends) + 1) + _PAD), "white")
     draw = ImageDraw.Draw(strip)
     for number, row in enumerate(rows):
         x = float(_PAD)
-        for text, value in row:
-            x = _piece(draw, (x, _PAD + number * _LINE), text, value)
-    y = strip.height - 28
-    draw.text((_PAD, y), f"cosine {explanation.score:+.3f}", _FAINT, _font(13))
-    _scale(strip, draw, y, colormap)
+        for text, tint in row:
+            x = _piece(draw, (x, _PAD + number * _LINE), text, tint)
+    for legend in legends:
+        _legend(strip, (_PAD, below), legend)
+        below += _SMALL_LINE
+    draw.text((_PAD, below), f"cosine {explanation.score:+.3f}", _FAINT, _font(_SMALL))
+    heat: Legend = ["low", colours.table(colormap), "high evidence"]
+    _legend(strip, (width - _PAD - _length(heat), below), heat)
     return strip
 
 
-def pieces(explanation: Explanation) -> list[tuple[str, float]]:
-    """(text, -1..1) of each token, in relation to the strongest; one that whitespace follows ends in a space.
+def _word_legend(scale: float, width: float) -> list[Legend]:
+    """What the colour of a word means, with its scale, in one line where there is room, else in two."""
+    ramp = np.array([colour(tint) for tint in np.linspace(-1, 1, 256)], np.float32)
+    says = "Without the word the cosine"
+    bar: Legend = [f"rises by {scale:.3f}", ramp, f"falls by {scale:.3f}"]
+    return [[says, *bar]] if _length([says, *bar]) <= width else [[says], bar]
 
-    Tokens that share a character (a part of its bytes each) are one piece with the sum of their evidence.
-    """
-    if not explanation.words:  # an archive of version 1 holds tokens as the tokenizer writes them
-        return words(explanation.tokens, explanation.token_map)
-    caption, at = explanation.caption, 0
-    texts: list[str] = []
-    values: list[float] = []
-    for token, value in zip(explanation.tokens, _finite(explanation.token_map), strict=True):
-        place = caption.find(token, at)
-        between = caption[at:place]
-        if place >= 0 and not any(letter.isalnum() for letter in between):
-            at = place + len(token)
-            texts[-1:] = [text + " " * any(letter.isspace() for letter in between) for text in texts[-1:]]
-        elif texts and texts[-1] == token:
-            values[-1] += value
+
+def _length(legend: Legend) -> int:
+    lengths = [_font(_SMALL).getlength(part) if isinstance(part, str) else _BAR[0] for part in legend]
+    return int(sum(lengths)) + 6 * (len(legend) - 1)
+
+
+def _legend(strip: Image.Image, at: tuple[int, int], legend: Legend) -> None:
+    """Draw it."""
+    draw, font = ImageDraw.Draw(strip), _font(_SMALL)
+    x, y = at
+    for part in legend:
+        if isinstance(part, str):
+            draw.text((x, y), part, _FAINT, font)
+            x += int(font.getlength(part)) + 6
             continue
-        texts.append(token)
-        values.append(value)
-    top = max(map(abs, values), default=0.0) or 1.0
-    return [(_printable(text), value / top) for text, value in zip(texts, values, strict=True)]
+        width, height = _BAR
+        ramp = part[np.linspace(0, len(part) - 1, width).round().astype(int)].astype(np.uint8)
+        strip.paste(Image.fromarray(np.tile(ramp, (height, 1, 1))), (x, y + 3))
+        draw.rectangle((x, y + 3, x + width - 1, y + 2 + height), outline=(170, 170, 170))
+        x += width + 6
 
 
-def words(tokens: tuple[str, ...], values: np.ndarray) -> list[tuple[str, float]]:
-    """The same of byte-level tokens, where those that end a word end in "</w>"."""
-    finite = _finite(values)
-    top = max(map(abs, finite), default=0.0) or 1.0
-    texts = [token.removesuffix("</w>") + (" " if token.endswith("</w>") else "") for token in tokens]
-    return [(_decode(text), value / top) for text, value in zip(texts, finite, strict=True)]
-
-
-def _finite(values: np.ndarray) -> list[float]:
-    return [float(value) for value in np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=0.0, neginf=0.0)]
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-@lru_cache(maxsize=1)
-def _bytes() -> dict[str, int]:
-    """The letters that byte-level BPE writes for bytes."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
-
-
-def _decode(text: str) -> str:
-    """A token's bytes as text; half a character and control characters become a replacement mark."""
-    table = _bytes()
-    raw = bytes(table.get(letter, 63) if letter != " " else 32 for letter in text)
-    return _printable(raw.decode("utf-8", "replace"))
-
-
-def _wrap(pieces: list[tuple[str, float]], width: float) -> list[list[tuple[str, float]]]:
-    """Lines of pieces, broken between words; the end of a very long caption is cut."""
-    rows: list[list[tuple[str, float]]] = [[]]
+def _wrap(parts: list[Piece], width: float) -> list[Row]:
+    """Lines, broken between words; longer words are broken, and the end of a very long caption is cut."""
+    rows: list[Row] = [[]]
     used = 0.0
-    for number, (text, value) in enumerate(pieces):
-        length = _font(16).getlength(text)
-        begins = number == 0 or pieces[number - 1][0].endswith(" ")
-        if rows[-1] and used + length > width and begins:
+    for text, tint in _atoms(parts, width):
+        length = _font(_SIZE).getlength(text)
+        if used and used + length > width:
             if len(rows) == _MAX_LINES:
-                rows[-1].append(("…", 0.0))
+                rows[-1].append(("…", None))
                 break
             rows.append([])
             used = 0.0
-        rows[-1].append((text, value))
+            if not text.strip():
+                continue
+        rows[-1].append((text, tint))
         used += length
     return rows
 
 
-def _piece(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, value: float) -> float:
-    """Draw one token on its colour; where the next begins."""
+def _atoms(parts: list[Piece], width: float) -> Row:
+    """What no line break may fall into: words, spaces, and what fits a line of longer ones."""
+    atoms: Row = []
+    for part in parts:
+        if part.value is not None:
+            atoms += [(text, part.tint) for text in _fitting(" ".join(part.text.split()), width)]
+            continue
+        for number, text in enumerate(part.text.replace("\n", " ").replace("\t", " ").split(" ")):
+            atoms += [(" ", None)] * (number > 0) + [(piece, None) for piece in _fitting(text, width) if piece]
+    return atoms
+
+
+def _fitting(text: str, width: float) -> list[str]:
+    """A text in parts that fit a line."""
+    count = 1
+    while _font(_SIZE).getlength(text) / count > width * 0.9:
+        count += 1
+    size = -(-len(text) // count) or 1
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def _piece(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, tint: float | None) -> float:
+    """Draw one text on its colour; where the next begins."""
     x, y = at
-    ink = _font(16).getlength(text.rstrip(" "))
-    tint = 255 + ((_FOR if value > 0 else _AGAINST) - 255) * min(abs(value), 1)
-    draw.rectangle((x, y, x + ink, y + 21), fill=tuple(int(n) for n in tint))
-    draw.text((x, y + 1), text, _INK, _font(16))
-    return x + _font(16).getlength(text)
-
-
-def _scale(strip: Image.Image, draw: ImageDraw.ImageDraw, y: int, colormap: str) -> None:
-    """A labelled colour bar at the right."""
-    width, height = _BAR
-    ramp = np.tile(np.linspace(0, 1, width, dtype=np.float32), (height, 1))
-    right = strip.width - _PAD
-    font = _font(13)
-    label, left = "high evidence", right - int(font.getlength("high evidence"))
-    draw.text((left, y), label, _FAINT, font)
-    bar = left - 6 - width
-    strip.paste(Image.fromarray(colours.apply(ramp, colormap).astype(np.uint8)), (bar, y + 4))
-    draw.text((bar - 6 - font.getlength("low"), y), "low", _FAINT, font)
+    end = x + _font(_SIZE).getlength(text)
+    if tint is not None:
+        draw.rectangle((x, y, end - 1, y + 21), fill=colour(tint))
+    draw.text((x, y + 1), text, _INK, _font(_SIZE))
+    return end

@@ -29,6 +29,7 @@ SETTINGS: dict[str, Decides] = {
     "input": "numbers",  # which captions are read
     "image.geometry": "numbers",
     "image.limits": "neither",  # they only refuse
+    "word_values": "numbers",  # whether there are any
     "method": "numbers",  # its name and every parameter of every method
     "method.weights": "neither",  # where the file lies: its SHA-256 counts
     "method.transfer": "neither",  # it only permits

@@ -1,15 +1,22 @@
 """What a run did: summary.json, and the gallery made from its archive."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from mmel_cli.archive import load_archive
+import numpy as np
+
+from mmel_cli.archive import load_archive, words_from
+from mmel_cli.archive.schema import WORDS_SPAN, WORDS_TEXT
+from mmel_cli.fields import WORD_VALUE
 from mmel_cli.render import ReportRecord, ReportSummary, picture_name, write_report
 from mmel_cli.runs.failures import read_failures
 from mmel_cli.runs.folder import HEATMAPS, REPORT, SUMMARY, THUMBNAILS, RunFolder
 from mmel_cli.types import RunInfo
+
+_CARD = ("id", "caption", "score", "truncated")
+_CARD_WORDS = (WORDS_TEXT, WORDS_SPAN, WORD_VALUE.name)
 
 
 @dataclass(frozen=True)
@@ -57,19 +64,30 @@ def _write_gallery(folder: RunFolder, info: RunInfo, summary: Summary) -> None:
         write_report(folder.path, [], head, failed)
         return
     with load_archive(folder.path) as archive:
-        names = ("id", "caption", "score", "truncated")
-        records = (
-            ReportRecord(
-                id=str(record_id),
-                caption=str(caption),
-                score=float(score),
-                truncated=bool(truncated),
-                picture=PurePosixPath(HEATMAPS) / picture_name(str(record_id)),
-                thumbnail=(PurePosixPath(THUMBNAILS) / picture_name(str(record_id))).with_suffix(".jpg"),
-            )
-            for record_id, caption, score, truncated in zip(*(archive.column(name) for name in names), strict=True)
-        )
-        write_report(folder.path, records, head, failed)
+        records = (_card(*row) for row in archive.rows(*_CARD, *(_CARD_WORDS if info.word_values else ())))
+        write_report(folder.path, records, replace(head, words=info.word_values), failed)
+
+
+def _card(  # noqa: PLR0913, PLR0917 - the columns of _CARD and _CARD_WORDS
+    record_id: str,
+    caption: str,
+    score: float,
+    truncated: bool,
+    texts: np.ndarray | None = None,
+    spans: np.ndarray | None = None,
+    values: np.ndarray | None = None,
+) -> ReportRecord:
+    words = () if texts is None or spans is None else words_from(texts, spans)
+    return ReportRecord(
+        id=str(record_id),
+        caption=str(caption),
+        score=float(score),
+        truncated=bool(truncated),
+        picture=PurePosixPath(HEATMAPS) / picture_name(str(record_id)),
+        thumbnail=(PurePosixPath(THUMBNAILS) / picture_name(str(record_id))).with_suffix(".jpg"),
+        words=words,
+        values=None if values is None else values[: len(words)],
+    )
 
 
 __all__ = ["REPORT", "Summary", "write_results"]

@@ -10,7 +10,7 @@ def explained():
 
     def make(values, box, size=(400, 400), **changes):
         given = {"id": "a.png#0", "image": "a.png", "caption": "a red dog", "truncated": False, "score": 0.31}
-        given |= {"tokens": ("a</w>", "re", "d</w>", "dog</w>")}
+        given |= {"tokens": ("a", "re", "d", "dog")}
         fields = {"map": np.float32(values), "tokens/map": np.float32(changes.pop("token_map", [0.1, 1, 0.5, -0.8]))}
         return Explanation(**given | {"image_size": size, "box": box, "fields": fields} | changes)
 

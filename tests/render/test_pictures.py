@@ -1,6 +1,7 @@
 """Heatmaps: colour where the evidence is, in the original's pixels, and nowhere else."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from mmel_cli.render import HeatmapOptions, fit, picture_name, render, thumbnail
 from mmel_cli.render.colours import normalise
-from mmel_cli.render.strip import pieces, words
+from mmel_cli.render.words import FALLS, LEAST_SCALE, RISES, colour, pieces, says, scale_of
 from mmel_cli.types import Word
 
 PLAIN = HeatmapOptions(caption=False, max_side=400)
@@ -89,24 +90,47 @@ def test_side_by_side_shows_image_map_and_overlay(explained):
     assert picture.getpixel((200, 200)) == (10, 200, 10)
 
 
-def test_the_same_input_gives_the_same_picture_and_captions_never_crash(explained):
+LONG = ["a " * 300, "x" * 2000, "", "\u0120 🐕 👩‍👩‍👧 狗", "[/b] \x1b[31m\n\ttab", " " * 500 + "end"]
+
+
+def spelled(caption):
+    """The words between whitespace."""
+    return tuple(Word(m[0], m.start(), m.end()) for m in re.finditer(r"\S+", caption))
+
+
+@pytest.mark.parametrize("caption", LONG)
+@pytest.mark.parametrize("coloured", [True, False])
+def test_the_same_input_gives_the_same_picture_and_captions_never_crash(explained, caption, coloured):
     photo = Image.new("RGB", (400, 300), "navy")
-    for tokens in (("a</w>",) * 300, ("x" * 2000 + "</w>",), (), ("\u0120", "ðŁĲķ</w>", "[/b]</w>", "\x1b[31m</w>")):
-        explanation = explained(
-            one_hot(1, 1), (50, 0, 350, 300), tokens=tokens, token_map=np.ones(len(tokens), np.float32)
-        )
-        one, other = (render(photo, explanation, HeatmapOptions()) for _ in range(2))
-        assert one.tobytes() == other.tobytes()
-        assert 300 < one.height < 600
+    record = explained(one_hot(1, 1), (50, 0, 350, 300), caption=caption, words=spelled(caption))
+    if coloured:
+        record.fields["words/value"] = np.linspace(-0.3, 0.2, len(record.words), dtype=np.float32)
+    one, other = (render(photo, record, HeatmapOptions()) for _ in range(2))
+    assert one.tobytes() == other.tobytes()
+    assert 300 < one.height < 600
 
 
-def test_tokens_become_words_with_the_strongest_at_one():
-    assert words(("str", "iped</w>", "dog</w>"), np.float32([1, 2, -4])) == [
-        ("str", 0.25),
-        ("iped ", 0.5),
-        ("dog ", -1.0),
-    ]
-    assert words(("ðŁĲķ</w>",), np.float32([np.nan])) == [("🐕 ", 0.0)]
+def tints(picture):
+    """The distinct colours of the caption's background, in reading order."""
+    found = [tuple(int(n) for n in pixel) for pixel in np.asarray(picture)[410]]  # above the letters
+    return [colour for n, colour in enumerate(found) if colour != (255, 255, 255) and colour != found[n - 1]]
+
+
+def test_words_are_painted_by_what_the_cosine_loses_without_them(explained):
+    photo = Image.new("RGB", (400, 400), "navy")
+    record = explained(one_hot(1, 1), (0, 0, 400, 400), words=spelled("a red dog"))
+    assert tints(render(photo, record, HeatmapOptions())) == []
+    record.fields["words/value"] = np.float32([-0.05, 0.1, 0.2])
+    assert tints(render(photo, record, HeatmapOptions())) == [colour(-0.25), colour(0.5), colour(1)]
+    record.fields["words/value"] = np.float32([np.nan, -0.2, 0.1])
+    assert tints(render(photo, record, HeatmapOptions())) == [RISES, colour(0.5)]
+    assert colour(1) == FALLS
+
+
+def test_token_maps_paint_nothing(explained):
+    photo, record = Image.new("RGB", (400, 400), "navy"), explained(one_hot(1, 1), (0, 0, 400, 400))
+    other = dataclasses.replace(record, fields=record.fields | {"tokens/map": -record.token_map})
+    assert render(photo, record, HeatmapOptions()).tobytes() == render(photo, other, HeatmapOptions()).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -163,12 +187,27 @@ def test_names_can_be_read():
     assert str(picture_name("00001/dog.jpg#0")).startswith("00001/dog.jpg_0.")
 
 
-def test_readable_tokens_are_spelled_as_the_caption_with_the_strongest_at_one(explained):
-    said = (Word("Striped", 0, 7), Word("😀é", 8, 10), Word("dog", 12, 15))
-    record = dataclasses.replace(
-        explained(one_hot(1, 1), (0, 0, 4, 4), tokens=("Str", "iped", "😀", "😀", "é", "é", "dog")),
-        caption="Striped 😀é  dog",
-        words=said,
-    )
-    record.fields["tokens/map"] = np.float32([1, 2, 0.5, 0.5, 1, -1, -4])
-    assert pieces(record) == [("Str", 0.25), ("iped ", 0.5), ("😀", 0.25), ("é ", 0.0), ("dog", -1.0)]
+def test_pieces_are_the_caption_and_its_scale_is_never_next_to_nothing():
+    caption = " Striped 😀é,  \x07dog!"
+    said = (Word("Striped", 1, 8), Word("😀é,", 9, 12), Word("dog", 15, 18))
+    values = np.float32([0.1, 0, -0.4])
+    parts = pieces(caption, said, values)
+    assert "".join(part.text for part in parts) == caption.replace("\x07", "\N{REPLACEMENT CHARACTER}")
+    assert [part.text for part in parts if part.value is not None] == ["Striped", "😀é,", "dog"]
+    assert [part.tint for part in parts if part.value is not None] == pytest.approx([0.25, 0, -1])
+    assert [part.value for part in pieces(caption, said, None)] == [None]
+    assert scale_of(np.float32([1e-4, -2e-4])) == LEAST_SCALE
+    assert scale_of(None) is scale_of(np.float32([])) is scale_of(np.float32([np.nan])) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (0.1234, "without this word the cosine falls by 0.123"),
+        (-0.0006, "without this word the cosine rises by 0.001"),
+        (0.0004, "without this word the cosine stays the same, to three digits"),
+        (0.0, "without this word the cosine stays the same, to three digits"),
+    ],
+)
+def test_a_word_is_said_literally(value, sentence):
+    assert says(value) == sentence

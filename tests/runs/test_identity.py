@@ -43,6 +43,7 @@ def test_numbers_are_what_maps_depend_on():
         "archive.dtype",
         "image.geometry",
         "model.image_size",
+        "word_values",
         "input.caption",
         "input.caption_column",
         *(f"method.{name}" for name in ("name", "layers", "text_layers", "shifts", "zooms")),

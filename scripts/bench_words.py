@@ -1,0 +1,97 @@
+"""What the values of words cost: explaining with and without them, side by side in one process.
+
+    python scripts/bench_words.py [--pairs 16] [--rounds 3] [--models builtin,vit-b-16] [--methods mmel,flow]
+
+The builtin model and a random CLIP in the shapes of ViT-B/16, on generated scenes, one batch of pairs, nothing
+kept from round to round. With one caption an image every image has its own forward; with all, pairs share it.
+Prints Markdown: the least seconds a pair over the rounds, and their ratio (in brackets that of processor seconds).
+"""
+
+import argparse
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import torch
+from mmel_cli.model.hf_clip import HfClip
+from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+from mmel_cli.attribution import find_method
+from mmel_cli.config import method_of
+from mmel_cli.data import open_source
+from mmel_cli.data.images import ImageLimits
+from mmel_cli.data.scenes.folder import write_scenes
+from mmel_cli.model import BUILTIN, Adapter, load_model
+from mmel_cli.model.adapter import BUILTIN_FOLDER
+from mmel_cli.pipelines.batches import Batch, Loader
+from mmel_cli.pipelines.engine import Engine
+from mmel_cli.types import Sample
+
+
+def vit_b_16() -> Adapter:
+    """Random weights, the builtin model's tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(BUILTIN_FOLDER)
+    config = CLIPConfig()
+    config.vision_config.patch_size = 16
+    config.text_config.eos_token_id = tokenizer.eos_token_id
+    model = CLIPModel(config).eval().requires_grad_(requires_grad=False)
+    processor = CLIPImageProcessorPil()
+    files = dict.fromkeys(("weights", "config", "tokenizer", "processor"), "random")
+    return HfClip("vit-b-16", files, model, tokenizer, processor)
+
+
+MODELS = {BUILTIN: lambda: load_model(BUILTIN, "cpu", "float32"), "vit-b-16": vit_b_16}
+
+
+def batch_of(model: Adapter, source: Path, pairs: int, *, shared: bool) -> Batch:
+    """The first pairs of the source, with all captions of an image or the first."""
+    samples = [entry for entry in open_source(source) if isinstance(entry, Sample)]
+    chosen = samples if shared else list({sample.image: sample for sample in reversed(samples)}.values())[::-1]
+    with ThreadPoolExecutor(2) as pool:
+        loader = Loader(pool, ImageLimits(), partial(model.preprocess, geometry="native"))
+        return next(iter(loader.batches([chosen[:pairs]], ())))
+
+
+def seconds(model: Adapter, method: str, batch: Batch, *, word_values: bool) -> tuple[float, float]:
+    """Wall and processor seconds a pair of one batch."""
+    params = method_of({"method": {"name": method}}).params
+    engine = Engine.build(model, find_method(method), params, word_values=word_values)
+    wall, used = time.perf_counter(), time.process_time()
+    engine.explain(batch)
+    return (time.perf_counter() - wall) / len(batch.samples), (time.process_time() - used) / len(batch.samples)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--methods", default="mmel,flow")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    print("| model | method | captions an image | words a caption | without, s | with, s | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as place:
+        write_scenes(Path(place) / "scenes", args.pairs, 0)
+        for name in args.models.split(","):
+            model = MODELS[name]()
+            for shared in (False, True):
+                batch = batch_of(model, Path(place) / "scenes", args.pairs, shared=shared)
+                words = sum(len(sample.caption.split()) for sample in batch.samples) / len(batch.samples)
+                for method in args.methods.split(","):
+                    rounds = [
+                        [seconds(model, method, batch, word_values=wanted) for wanted in (False, True)]
+                        for _ in range(args.rounds + 1)
+                    ][1:]  # the first warms up
+                    (bare, bare_used), (full, full_used) = (
+                        [min(of_round[side][clock] for of_round in rounds) for clock in (0, 1)] for side in (0, 1)
+                    )
+                    kept = f"{bare:.4f} | {full:.4f} | {full / bare:.2f} ({full_used / bare_used:.2f})"
+                    captions = "all" if shared else "1"
+                    print(f"| {name} | {method} | {captions} | {words:.1f} | {kept} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
