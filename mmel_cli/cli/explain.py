@@ -43,8 +43,8 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Explain image-caption pairs: heatmaps, an HDF5 archive of raw per-layer maps, and a gallery.
 
-    Each word's value is what the score loses without it: one text forward a word and distinct caption. Over very large
-    inputs --set word_values=false saves them.
+    Each word's value is what the score loses without it. That takes one text forward a word and distinct caption (10 to
+    30 % more time for short captions); --set word_values=false saves it on very large inputs.
 
     Exit codes: 0 all done, 1 failed, 2 usage, 3 done but some pairs failed (see failures.jsonl), 130 interrupted,
     143 terminated; after the last two the same command goes on.

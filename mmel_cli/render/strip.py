@@ -42,7 +42,8 @@ def caption_strip(explanation: Explanation, width: int, colormap: str) -> Image.
     for number, row in enumerate(rows):
         x = float(_PAD)
         for text, tint in row:
-            x = _piece(draw, (x, _PAD + number * _LINE), text, tint)
+            ink = _INK if scale is None or tint is not None else _FAINT  # faint: the model did not read it
+            x = _piece(draw, (x, _PAD + number * _LINE), (text, ink), tint)
     for legend in legends:
         _legend(strip, (_PAD, below), legend)
         below += _SMALL_LINE
@@ -121,11 +122,13 @@ def _fitting(text: str, width: float) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def _piece(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, tint: float | None) -> float:
+def _piece(
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], inked: tuple[str, tuple[int, int, int]], tint: float | None
+) -> float:
     """Draw one text on its colour; where the next begins."""
-    x, y = at
+    (x, y), (text, ink) = at, inked
     end = x + _font(_SIZE).getlength(text)
     if tint is not None:
         draw.rectangle((x, y, end - 1, y + 21), fill=colour(tint))
-    draw.text((x, y + 1), text, _INK, _font(_SIZE))
+    draw.text((x, y + 1), text, ink, _font(_SIZE))
     return end

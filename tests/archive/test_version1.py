@@ -9,6 +9,7 @@ import pytest
 from mmel_cli.archive import load_archive, merge, verify
 from mmel_cli.attribution.hsrm import declared
 from mmel_cli.errors import ArchiveError
+from mmel_cli.render.words import Piece, pieces
 
 OLD = Path(__file__).parent / "assets" / "version1.h5"
 
@@ -23,6 +24,8 @@ def test_version_1_is_read_as_what_it_holds():
         for number, record in enumerate(records):
             assert np.isnan(record.logit)
             assert record.words == ()
+            assert record.word_values is None
+            assert pieces(record.caption, record.words, record.word_values) == [Piece(record.caption)]
             for field in archive.info.fields:
                 stored = raw[field.name][number]
                 if field.ragged:

@@ -44,6 +44,8 @@ def test_capture_equals_a_literal_forward_with_autograd(model, raw):
         text, read = encode_text(raw, words.ids[c, : words.query[c] + 1], int(words.query[c]))
         score = torch.cosine_similarity(image, text, dim=0)
         assert found.score[p].item() == pytest.approx(score.item(), abs=1e-6)
+        unit = (image / image.norm()).detach()
+        torch.testing.assert_close(found.image_embeds[p].double(), unit, rtol=1e-4, atol=1e-6)
         for tower, layers, length in ((found.image, seen, 17), (found.text, read, int(words.query[c]) + 1)):
             wanted = [layer[name] for layer in layers for name in ("o",)]
             gradients = torch.autograd.grad(score, wanted, retain_graph=True)
