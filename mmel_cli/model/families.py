@@ -28,7 +28,13 @@ def _clip(checkpoint: "Checkpoint", device: torch.device, dtype: torch.dtype) ->
     return load_clip(checkpoint, device, dtype)
 
 
-FAMILIES: dict[str, Loader] = {"clip": _clip}
+def _open_clip(checkpoint: "Checkpoint", device: torch.device, dtype: torch.dtype) -> Adapter:
+    from mmel_cli.model.open_clip_files import load_open_clip  # noqa: PLC0415 - as above
+
+    return load_open_clip(checkpoint, device, dtype)
+
+
+FAMILIES: dict[str, Loader] = {"clip": _clip, "open_clip": _open_clip}
 
 
 def load_model(name: str, device: str, dtype: str) -> Adapter:

@@ -42,7 +42,13 @@ class HfClip:
     """A loaded CLIP with frozen weights (implements adapter.Adapter)."""
 
     def __init__(
-        self, name: str, files: dict[str, str], model: CLIPModel, tokenizer: Any, processor: CLIPImageProcessorPil
+        self,
+        name: str,
+        files: dict[str, str],
+        model: CLIPModel,
+        tokenizer: Any,
+        processor: CLIPImageProcessorPil,
+        family: str = "clip",
     ) -> None:
         self._model, self._tokenizer, self._processor = model, tokenizer, processor
         vision, text = model.config.vision_config, model.config.text_config
@@ -50,7 +56,7 @@ class HfClip:
         self._eos = tokenizer.eos_token_id
         self.spec = ModelSpec(
             name=name,
-            family=model.config.model_type,
+            family=family,
             files=files,
             gives=frozenset({"query", "hidden", "alignment", "one_head"}),
             image_size=(vision.image_size, vision.image_size),
@@ -61,7 +67,7 @@ class HfClip:
             max_tokens=text.max_position_embeddings - 2,
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
-            scoring=Scoring(float(model.logit_scale.float().exp())),
+            scoring=_scoring(model),
             processor=describe(processor),
         )
 
@@ -162,7 +168,7 @@ class HfClip:
                 for module in block.modules():
                     if isinstance(module, (nn.Linear, nn.LayerNorm)):
                         module.reset_parameters()
-        return HfClip(self.spec.name, self.spec.files, model, self._tokenizer, self._processor)
+        return HfClip(self.spec.name, self.spec.files, model, self._tokenizer, self._processor, self.spec.family)
 
     def _forward(self, pixels: Tensor, captions: Captions) -> tuple[Tensor, Tensor]:
         model, device = self._model, self._model.device
@@ -244,3 +250,9 @@ def pooled_position(ids: Tensor, config_eos: int) -> Tensor:
     if config_eos == LEGACY_EOS:
         return ids.argmax(-1)
     return (ids == config_eos).int().argmax(-1)
+
+
+def _scoring(model: CLIPModel) -> Scoring:
+    """Its temperature, and its bias where it was trained with a sigmoid loss (open_clip)."""
+    scale, bias = float(model.logit_scale.float().exp()), getattr(model, "logit_bias", None)
+    return Scoring(scale) if bias is None else Scoring(scale, float(bias.float()), "sigmoid")

@@ -19,7 +19,9 @@ from transformers.utils import cached_file
 
 from mmel_cli.errors import ModelError
 from mmel_cli.model.adapter import BUILTIN, BUILTIN_FOLDER
+from mmel_cli.model.families import FAMILIES
 
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 _NOISE = ("_commit_hash", "_name_or_path", "transformers_version")  # of config.json: they decide nothing
 _SHOWN = 3  # tensors named in an error
 _T = TypeVar("_T")
@@ -31,7 +33,7 @@ class Checkpoint:
 
     name: str  # as the user gave it
     source: str  # hub id or folder
-    config: dict[str, Any]  # config.json
+    config: dict[str, Any]  # config.json, or OPEN_CLIP_CONFIG with the model_type "open_clip"
 
     @property
     def model_type(self) -> str:
@@ -50,20 +52,53 @@ class Checkpoint:
 
 
 def open_checkpoint(name: str) -> Checkpoint:
-    """Find a model and read its config.json.
+    """Find a model and read its config.json, or the configuration of open_clip where that leads nowhere.
 
     Raises:
         ModelError: if there is none.
     """
     source = str(BUILTIN_FOLDER) if name == BUILTIN else name
-    if Path(source).exists() and not (Path(source) / "config.json").is_file():
-        raise ModelError(f"model {name}: no config.json there; give the folder of a HuggingFace model, or {BUILTIN}")
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
+    open_clip = attempt(name, lambda: _open_clip(name, source))
+    if open_clip is not None:
+        return open_clip
+    if Path(source).exists() and not (Path(source) / "config.json").is_file():
+        raise ModelError(f"model {name}: no config.json there; give the folder of a HuggingFace model, or {BUILTIN}")
     config: Any = attempt(name, lambda: PreTrainedConfig.get_config_dict(source)[0])
     if not isinstance(config, dict):
         raise ModelError(f"model {name}: its config.json is no JSON object; give the file that belongs to it")
     return Checkpoint(name, source, config)
+
+
+def _open_clip(name: str, source: str) -> Checkpoint | None:
+    """A checkpoint of open_clip, None where there is none or config.json and the weights beside it are of a family.
+
+    Many repositories of the hub hold both.
+    """
+    any_file = Checkpoint(name, source, {})
+    path, other = any_file.find(OPEN_CLIP_CONFIG), any_file.find("config.json")
+    if path is None:
+        return None
+    of_family = other is not None and _json(name, other).get("model_type") in FAMILIES
+    if of_family and any(any_file.find(file) for file in ("model.safetensors", "model.safetensors.index.json")):
+        return None
+    return Checkpoint(name, source, _json(name, path) | {"model_type": "open_clip"})
+
+
+def _json(name: str, path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ModelError: if it is none.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise ModelError(f"model {name}: its {path.name} is no JSON object; give the file that belongs to it")
+    return values
 
 
 def attempt(name: str, load: Callable[[], _T]) -> _T:

@@ -70,7 +70,7 @@ def native_box(image_size: tuple[int, int], processor: Any) -> Box:
     if not processor.do_center_crop:
         return (0.0, 0.0, float(width), float(height))
     crop_down, crop_across = processor.crop_size["height"], processor.crop_size["width"]
-    left, top = (across - crop_across) // 2, (down - crop_down) // 2
+    left, top = (_crop_start(margin, processor) for margin in (across - crop_across, down - crop_down))
     sx, sy = width / across, height / down
     return (left * sx, top * sy, (left + crop_across) * sx, (top + crop_down) * sy)
 
@@ -85,6 +85,12 @@ def letterbox(image: Image.Image, size: tuple[int, int], processor: Any) -> tupl
     padded.paste(image.resize((across, down), Image.Resampling(processor.resample)), (left, top))
     sx, sy = image.width / across, image.height / down
     return padded, (-left * sx, -top * sy, (size[1] - left) * sx, (size[0] - top) * sy)
+
+
+def _crop_start(margin: int, processor: Any) -> int:
+    """How many of `margin` pixels the processor's crop cuts off before it."""
+    own = getattr(processor, "crop_start", None)
+    return margin // 2 if own is None else int(own(margin))
 
 
 def _resized(width: int, height: int, processor: Any) -> tuple[int, int]:
