@@ -70,8 +70,8 @@ _TEXT = _Keys(
         "proj_type": ("linear",),
         "tokenizer_kwargs": _OFF,
     },
-    # of poolers that it has not; a tokenizer is judged by its files
-    ignored=frozenset({"output_tokens", "pad_id", "eos_id", "proj", "pooler_type"}),
+    # of masks and poolers that it has not; a tokenizer is judged by its files
+    ignored=frozenset({"output_tokens", "pad_id", "eos_id", "proj", "pooler_type", "use_pad_mask", "correct_cls_mask"}),
     other="hf_",
 )
 _MODEL = _Keys(

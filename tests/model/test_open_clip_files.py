@@ -8,9 +8,12 @@ import torch
 from open_clip_zoo import configure, make_open_clip, make_tokenizer
 from safetensors.torch import load_file, save_file
 from tiny_clip import make_tiny
+from transformers import CLIPModel
 
 from mmel_cli.errors import ModelError
 from mmel_cli.model import load_model
+from mmel_cli.model.loading import Checkpoint
+from mmel_cli.model.open_clip_config import towers
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +206,29 @@ def test_keys_that_change_nothing_change_nothing(copy, model, part, changes):
     configure(copy, part, **changes)
     adapter = load_model(str(copy), "cpu", "float32")
     assert adapter.spec.files | {"config": ""} == model.spec.files | {"config": ""}
+
+
+@pytest.mark.parametrize(
+    ("embed", "vision", "text", "millions"),
+    [
+        (512, {"patch_size": 32}, {}, 151.28),
+        (768, {"layers": 24, "width": 1024, "patch_size": 14}, {"width": 768, "heads": 12}, 427.62),
+        (
+            1280,
+            {"layers": 48, "width": 1664, "head_width": 104, "mlp_ratio": 4.9231, "patch_size": 14},
+            {"width": 1280, "heads": 20, "layers": 32},
+            2539.57,
+        ),
+    ],
+    ids=["ViT-B-32", "ViT-L-14", "ViT-bigG-14"],
+)
+def test_published_configurations_have_as_many_parameters_as_published(embed, vision, text, millions):
+    """open_clip's docs/model_profile.csv; what is not given is its default."""
+    given = {"model_cfg": {"embed_dim": embed, "vision_cfg": vision, "text_cfg": text}}
+    with torch.device("meta"):
+        model = CLIPModel(towers(Checkpoint("m", "m", given)))
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == millions
+    assert model.config.text_config.max_position_embeddings == 77
 
 
 @pytest.mark.parametrize("part", ["model_cfg", "preprocess_cfg", "vision_cfg", "text_cfg"])
