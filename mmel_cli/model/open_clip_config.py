@@ -162,8 +162,8 @@ def _transformer(checkpoint: Checkpoint, part: str, given: dict[str, Any]) -> di
 
 def _one_of(checkpoint: Checkpoint, key: str, value: Any, allowed: tuple[Any, ...]) -> None:
     if not any(type(value) is type(option) and value == option for option in allowed):
-        options = " or ".join(str(option) for option in allowed if option is not None and option != {})
-        raise _wrong(checkpoint, key, value, options or "none")
+        options = " or ".join(json.dumps(option) for option in allowed if option not in _OFF)
+        raise _wrong(checkpoint, key, value, options or "it not to be set")
 
 
 def _whole(checkpoint: Checkpoint, key: str, value: Any) -> int:

@@ -31,6 +31,8 @@ from mmel_cli.model.open_clip_config import pixels, towers
 from mmel_cli.model.preprocess import describe
 
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+_TOKENIZER = (*_VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _SHOWN = 3  # tensors named in an error
 _SCALARS = ("logit_scale", "logit_bias")  # stored with no dimension, or with one of length 1
 _BLOCK = {
@@ -82,13 +84,15 @@ def load_open_clip(checkpoint: Checkpoint, device: torch.device, dtype: torch.dt
 
 def _tokenizer(checkpoint: Checkpoint, vocab_size: int) -> Any:
     """The tokenizer of its files, by the class that they name; CLIP's where they name none, as open_clip takes it."""
-    if not any(checkpoint.find(file) for file in ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")):
+    paths = [path for path in map(checkpoint.find, _TOKENIZER) if path is not None]  # all, so that they lie here
+    if not any(path.name in _VOCABULARIES for path in paths):
         raise checkpoint.refuse(
             "it has no tokenizer files (tokenizer.json or vocab.json and merges.txt); put those that it was trained "
             "with beside it"
         )
-    kind: Any = CLIPTokenizer if checkpoint.find("tokenizer_config.json") is None else AutoTokenizer
-    tokenizer = attempt(checkpoint.name, lambda: kind.from_pretrained(checkpoint.source, trust_remote_code=False))
+    kind: Any = AutoTokenizer if any(path.name == "tokenizer_config.json" for path in paths) else CLIPTokenizer
+    # from their folder: by a hub id it would look for a config.json first, which there may be none of
+    tokenizer = attempt(checkpoint.name, lambda: kind.from_pretrained(paths[0].parent, trust_remote_code=False))
     check_tokenizer(checkpoint, tokenizer, vocab_size)
     end = vocab_size - 1
     ids = tokenizer("a photo", split_special_tokens=True)["input_ids"]
@@ -96,7 +100,8 @@ def _tokenizer(checkpoint: Checkpoint, vocab_size: int) -> Any:
     if read != (tokenizer.bos_token_id, end, end) or {ids[0], end} & {*ids[1:-1]}:
         raise checkpoint.refuse(
             f"its tokenizer {type(tokenizer).__name__} reads 'a photo' as {ids}, where its text tower pools the "
-            f"highest id: it needs a start, and {end} at the end alone; use the tokenizer that it was trained with"
+            f"highest id, so it needs a start, and {end} at the end alone; "
+            "use the tokenizer that the model was trained with"
         )
     return tokenizer
 
@@ -105,6 +110,9 @@ def _model(checkpoint: Checkpoint, config: CLIPConfig) -> CLIPModel:
     """A CLIP that holds the tensors as they are stored."""
     stored = _stored(checkpoint)
     prefix = "text." if any(name.startswith("text.") for name in stored) else ""
+    layers = config.vision_config.num_hidden_layers + config.text_config.num_hidden_layers
+    if layers > len(stored):  # before as many are built
+        raise checkpoint.refuse(f"it has {len(stored)} tensors, too few for {layers} layers; give the whole checkpoint")
     with torch.device("meta"):
         model = attempt(checkpoint.name, lambda: CLIPModel(config))
         biased = "logit_bias" in stored or checkpoint.config["model_cfg"].get("init_logit_bias") is not None
@@ -215,6 +223,5 @@ def _read(checkpoint: Checkpoint, path: Path) -> Any:
         # mapped into memory where its form allows that
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as error:  # nearly anything, from a file that holds anything
-        raise checkpoint.refuse(
-            f"its {path.name} is damaged, or holds more than tensors; give the file of its weights"
-        ) from error
+        more = "" if path.suffix == ".safetensors" else ", or holds more than tensors"
+        raise checkpoint.refuse(f"its {path.name} is damaged{more}; give the file of its weights") from error

@@ -1,7 +1,10 @@
 """The files of open_clip checkpoints: what is loaded, hashed, and refused by the key or tensor that is not standard."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -108,6 +111,20 @@ def test_a_config_json_of_a_family_with_its_weights_goes_first(copy, tmp_path):
     assert load_model(str(copy), "cpu", "float32").spec.family == "open_clip"
     shutil.copytree(clip, copy, dirs_exist_ok=True)
     assert load_model(str(copy), "cpu", "float32").spec.family == "clip"
+
+
+def test_a_model_of_the_hubs_cache_has_the_sha256_of_its_folder(made, model, tmp_path):
+    """Without a network, from a snapshot that holds open_clip's files alone."""
+    repository = tmp_path / "hub" / "models--someone--tiny"
+    shutil.copytree(made[0], repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    code = "import json, mmel_cli.model as m; print(json.dumps(m.load_model('someone/tiny', 'cpu', 'auto').spec.files))"
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == model.spec.files
 
 
 def test_a_tokenizer_without_settings_is_clips(copy, model):
@@ -273,6 +290,11 @@ def drop(tensors, name):
     return {key: value for key, value in tensors.items() if key != name}
 
 
+def test_more_layers_than_there_are_tensors_is_refused_before_they_are_built(copy):
+    configure(copy, "vision_cfg", layers=999_999)
+    assert "tensors, too few for 1000001 layers" in refused(copy)
+
+
 def test_a_bias_that_the_configuration_speaks_of_must_be_there(copy):
     configure(copy, "model_cfg", init_logit_bias=-10)
     assert "1 of its tensors is missing (logit_bias)" in refused(copy)
@@ -288,7 +310,7 @@ def test_a_folder_without_weights_or_tokenizer_is_refused(copy):
 @pytest.mark.parametrize("kind", ["words", "pieces", "unigram"])
 def test_a_tokenizer_of_another_model_is_refused(copy, kind):
     make_tokenizer(kind).save_pretrained(copy)
-    assert "use the tokenizer that it was trained with" in refused(copy)
+    assert "use the tokenizer that the model was trained with" in refused(copy)
 
 
 def test_a_tokenizer_whose_end_is_not_the_highest_id_is_refused(tmp_path):
@@ -298,7 +320,7 @@ def test_a_tokenizer_whose_end_is_not_the_highest_id_is_refused(tmp_path):
     text = text.replace("<pad>", "<swap>").replace("<end_of_text>", "<pad>").replace("<swap>", "<end_of_text>")
     text = text.replace('"<start_of_text>", "type_id"', '"<start_of_text>", "type_id"')
     (folder / "tokenizer.json").write_text(text)
-    assert "pools the highest id" in refused(folder)
+    assert "use the tokenizer that the model was trained with" in refused(folder)
 
 
 @pytest.mark.parametrize("text", ["nothing", "[]", "{}", ""])
