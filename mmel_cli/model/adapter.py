@@ -22,7 +22,7 @@ class ModelSpec:
     """What is recorded of a loaded model."""
 
     name: str  # as the user gave it
-    family: str  # the model_type of its config.json
+    family: str  # the model_type of its config.json, or open_clip
     files: dict[str, str]  # SHA-256 of what was loaded: "weights", "config", "tokenizer", "processor"
     gives: frozenset[str]  # which parts of a CaptureRequest it can capture: "hidden", "alignment", "one_head"
     image_size: tuple[int, int]  # height, width of the input in pixels

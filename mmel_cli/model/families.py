@@ -44,14 +44,21 @@ def _hf(loader: str) -> Loader:
     return load
 
 
+def _open_clip(checkpoint: "Checkpoint", want: Want) -> Adapter:
+    from mmel_cli.model.open_clip_files import load_open_clip  # noqa: PLC0415 - as above
+
+    return load_open_clip(checkpoint, want)
+
+
 FAMILIES: dict[str, Loader] = {
     "clip": _hf("load_clip"),
     "metaclip_2": _hf("load_metaclip2"),
     "altclip": _hf("load_altclip"),
     "chinese_clip": _hf("load_chinese_clip"),
     "siglip": _hf("load_siglip"),
+    "open_clip": _open_clip,
 }
-"""By the model_type of config.json."""
+"""By the model_type of config.json; "open_clip" has an open_clip_config.json in its place."""
 
 
 def fetch_model(name: str, say: Callable[[str], None]) -> None:

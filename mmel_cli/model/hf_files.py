@@ -125,7 +125,7 @@ def load_siglip(checkpoint: Checkpoint, want: Want) -> Adapter:
             processor=processor,
             vision=ProbeVision(model, size),
             text=LastText(model, tokenizer),
-            scoring=Scoring(float(model.logit_scale.float().exp()), float(model.logit_bias.float()), "sigmoid"),
+            scoring=scoring_of(model),
         )
     )
 
@@ -175,7 +175,7 @@ def _two_towers(
             processor=processor,
             vision=vision,
             text=text,
-            scoring=Scoring(float(model.logit_scale.float().exp())),
+            scoring=scoring_of(model),
             gives=_CLASSIC if isinstance(text, EosText) else _CLASSIC - {"one_head"},
         )
     )
@@ -189,6 +189,12 @@ def _files(checkpoint: Checkpoint, model: Any, tokenizer: Any, processor: Any) -
         "tokenizer": tokenizer_sha256(tokenizer),
         "processor": plain_sha256(describe(processor)),
     }
+
+
+def scoring_of(model: Any) -> Scoring:
+    """Its temperature, and its bias where it was trained with a sigmoid loss (SigLIP, some of open_clip)."""
+    scale, bias = float(model.logit_scale.float().exp()), getattr(model, "logit_bias", None)
+    return Scoring(scale) if bias is None else Scoring(scale, float(bias.float()), "sigmoid")
 
 
 def check_ends(checkpoint: Checkpoint, tokenizer: Any, start: int, end: int) -> None:

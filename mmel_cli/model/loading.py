@@ -21,10 +21,13 @@ from transformers.utils import cached_file
 
 from mmel_cli.errors import MmelError, ModelError
 from mmel_cli.model.adapter import BUILTIN, BUILTIN_FOLDER
+from mmel_cli.model.families import FAMILIES
 
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 _NOISE = ("_commit_hash", "_name_or_path", "transformers_version")  # of config.json: they decide nothing
 _OWN_OFFSETS = "SiglipTokenizer"  # slow, but tokens.read knows where its tokens lie
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Where weights lie, in the order of preference."""
 _SMALL = ("[!/]*.json", "[!/]*.txt", "[!/]*.model")  # everything else that a model is loaded from
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
@@ -39,7 +42,7 @@ class Checkpoint:
 
     name: str  # as the user gave it
     source: str  # hub id or folder
-    config: dict[str, Any]  # config.json
+    config: dict[str, Any]  # config.json, or OPEN_CLIP_CONFIG with the model_type "open_clip"
 
     @property
     def model_type(self) -> str:
@@ -52,13 +55,24 @@ class Checkpoint:
         path = cached_file(self.source, file, **quiet)
         return None if path is None else Path(path)
 
+    def has(self, file: str) -> bool:
+        """Whether it has a file of that name; unlike `find` it downloads nothing."""
+        if Path(self.source).exists():
+            return (Path(self.source) / file).is_file()
+        if isinstance(try_to_load_from_cache(self.source, file), str):
+            return True
+        try:
+            return HfApi().file_exists(self.source, file)
+        except Exception:  # offline, for example: what is not in the cache is not there
+            return False
+
     def refuse(self, reason: str) -> ModelError:
         """An error that names it."""
         return ModelError(f"model {self.name}: {reason}")
 
 
 def open_checkpoint(name: str) -> Checkpoint:
-    """Find a model and read its config.json.
+    """Find a model and read its config.json, or the configuration of open_clip where that leads nowhere.
 
     Raises:
         ModelError: if there is none.
@@ -68,7 +82,10 @@ def open_checkpoint(name: str) -> Checkpoint:
     hf_logging.disable_progress_bar()
     if not Path(source).exists():
         _check_hub(name)
-    elif not (Path(source) / "config.json").is_file():
+    open_clip = attempt(name, lambda: _open_clip(name, source))
+    if open_clip is not None:
+        return open_clip
+    if Path(source).exists() and not (Path(source) / "config.json").is_file():
         raise ModelError(f"model {name}: no config.json there; give the folder of a HuggingFace model, or {BUILTIN}")
     config: Any = attempt(name, lambda: PreTrainedConfig.get_config_dict(source)[0])
     if not isinstance(config, dict):
@@ -84,13 +101,16 @@ def _check_hub(name: str) -> None:
     """
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise ModelError(f"model {name}: does not exist; give a folder, a hub id, or {BUILTIN}")
-    file = "config.json"
+    files = ("config.json", OPEN_CLIP_CONFIG)
     try:
-        if isinstance(try_to_load_from_cache(name, file), str):
+        if any(isinstance(try_to_load_from_cache(name, file), str) for file in files):
             return
-        get_hf_file_metadata(hf_hub_url(name, file), timeout=_PATIENCE)
+        try:
+            get_hf_file_metadata(hf_hub_url(name, files[0]), timeout=_PATIENCE)
+        except EntryNotFoundError:
+            get_hf_file_metadata(hf_hub_url(name, files[1]), timeout=_PATIENCE)
     except EntryNotFoundError as error:
-        raise ModelError(f"model {name}: the hub has it, but without a {file}; give a HuggingFace model") from error
+        raise ModelError(f"model {name}: the hub has it, but without a {' or '.join(files)}") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         here = "there is no such folder, and no such model on the hub, or one that needs a login"
         raise ModelError(f"model {name}: {here}; give a folder, a hub id, or {BUILTIN}") from error
@@ -107,10 +127,11 @@ def _check_hub(name: str) -> None:
 def download(checkpoint: Checkpoint, say: Callable[[str], None]) -> None:
     """Bring what a model of the hub needs into the cache, with the hub's progress bars; see families.fetch_model."""
     name = checkpoint.source
-    if Path(name).exists() or any(isinstance(try_to_load_from_cache(name, file), str) for file in WEIGHTS):
+    weights = OPEN_CLIP_WEIGHTS if checkpoint.model_type == "open_clip" else WEIGHTS
+    if Path(name).exists() or any(isinstance(try_to_load_from_cache(name, file), str) for file in weights):
         return
     listed = attempt(checkpoint.name, lambda: HfApi().list_repo_files(name))
-    chosen = next((file for file in WEIGHTS if file in listed), "")
+    chosen = next((file for file in weights if file in listed), "")
     shards = [f"{chosen.split('.')[0]}-*-of-*"] if chosen.endswith(".index.json") else []
     say(f"Downloading {name} from the hub into its cache")
     enable_progress_bars()
@@ -118,6 +139,36 @@ def download(checkpoint: Checkpoint, say: Callable[[str], None]) -> None:
         attempt(checkpoint.name, lambda: snapshot_download(name, allow_patterns=[*_SMALL, chosen, *shards]))
     finally:
         disable_progress_bars()
+
+
+def _open_clip(name: str, source: str) -> Checkpoint | None:
+    """A checkpoint of open_clip, None where there is none or config.json and the weights beside it are of a family.
+
+    Many repositories of the hub hold both.
+    """
+    any_file = Checkpoint(name, source, {})
+    path, other = any_file.find(OPEN_CLIP_CONFIG), any_file.find("config.json")
+    if path is None:
+        return None
+    of_family = other is not None and _json(name, other).get("model_type") in FAMILIES
+    if of_family and any(any_file.has(file) for file in WEIGHTS):
+        return None
+    return Checkpoint(name, source, _json(name, path) | {"model_type": "open_clip"})
+
+
+def _json(name: str, path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ModelError: if it is none.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise ModelError(f"model {name}: its {path.name} is no JSON object; give the file that belongs to it")
+    return values
 
 
 def attempt(name: str, load: Callable[[], _T]) -> _T:
@@ -172,7 +223,7 @@ def check_tokenizer_files(checkpoint: Checkpoint) -> None:
     Raises:
         ModelError: naming the files that there may be.
     """
-    if not any(checkpoint.find(name) for name in _TOKENIZERS):
+    if not any(checkpoint.has(name) for name in _TOKENIZERS):
         raise checkpoint.refuse(
             f"it has no tokenizer files ({', '.join(_TOKENIZERS)}); put those that it was trained with beside it"
         )
@@ -253,7 +304,7 @@ def weights_file(checkpoint: Checkpoint) -> str:
         ModelError: if there is none.
     """
     for name in WEIGHTS:
-        if checkpoint.find(name) is not None:
+        if checkpoint.has(name):
             return name
     raise checkpoint.refuse(f"it has no weights ({' or '.join(WEIGHTS)}); give the whole checkpoint")
 

@@ -72,7 +72,7 @@ def native_box(image_size: tuple[int, int], processor: Any, size: tuple[int, int
     if not processor.do_center_crop:
         return (0.0, 0.0, float(width), float(height))
     down, across = resized(image_size, processor, size) or _own_resize(width, height, processor)
-    left, top = (across - size[1]) // 2, (down - size[0]) // 2
+    left, top = (_crop_start(margin, processor) for margin in (across - size[1], down - size[0]))
     sx, sy = width / across, height / down
     return (left * sx, top * sy, (left + size[1]) * sx, (top + size[0]) * sy)
 
@@ -102,6 +102,12 @@ def letterbox(image: Image.Image, size: tuple[int, int], processor: Any) -> tupl
     padded.paste(image.resize((across, down), Image.Resampling(processor.resample)), (left, top))
     sx, sy = image.width / across, image.height / down
     return padded, (-left * sx, -top * sy, (size[1] - left) * sx, (size[0] - top) * sy)
+
+
+def _crop_start(margin: int, processor: Any) -> int:
+    """How many of `margin` pixels the processor's crop cuts off before it."""
+    own = getattr(processor, "crop_start", None)
+    return margin // 2 if own is None else int(own(margin))
 
 
 def _own_resize(width: int, height: int, processor: Any) -> tuple[int, int]:
