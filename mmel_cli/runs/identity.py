@@ -25,7 +25,7 @@ SETTINGS: dict[str, Decides] = {
     "heatmaps": "pictures",
     "heatmap": "pictures",
     "plots": "neither",
-    "input": "numbers",  # which captions are read
+    "input": "numbers",  # which images and captions are read
     "image.geometry": "numbers",
     "image.limits": "neither",  # they only refuse
     "method": "numbers",  # its name and every parameter of every method
