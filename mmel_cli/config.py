@@ -91,10 +91,11 @@ class TrainModelConfig(ModelConfig):
 
 
 class InputConfig(Section):
-    """How captions are found."""
+    """How images and captions are found."""
 
     caption: str | None = None  # for a single image
-    caption_column: str | None = None  # of metadata tables
+    caption_column: str | None = None  # of metadata and tables
+    image_column: str | None = None  # the same
 
 
 class ImageConfig(Section):

@@ -13,12 +13,13 @@ from mmel_cli.names import count
 
 
 def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A folder of image-caption pairs, or one image.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A folder or file of image-caption pairs, or one image; see above.")
+    ],
     out: Annotated[Path | None, typer.Option("--out", help="The run folder; the same command goes on there.")] = None,
     caption: Annotated[str | None, typer.Option("--caption", help="The caption, when INPUT is one image.")] = None,
-    caption_column: Annotated[
-        str | None, typer.Option("--caption-column", help="Caption column. [default: text, caption, prompt, title]")
-    ] = None,
+    caption_column: options.CaptionColumn = None,
+    image_column: options.ImageColumn = None,
     config: options.ConfigFile = None,
     model: options.Model = None,
     method: options.MethodName = None,
@@ -43,12 +44,25 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Explain image-caption pairs: heatmaps, an HDF5 archive of raw per-layer maps, and a gallery.
 
+    INPUT is recognised in this order, and the choice is printed:
+
+    \b
+    one image          with --caption
+    imagefolder        a folder with metadata.csv or .jsonl, or that file
+    COCO captions      a folder with one captions JSON, or the JSON
+    table              a folder with one .csv or .tsv, or the table
+    sidecar files      a folder of images: a.jpg with a.caption or a.txt
+    tar shards         a folder of .tar files, or one (webdataset, img2dataset)
+
+    Models (hub id or folder): CLIP, MetaCLIP 2, AltCLIP, Chinese-CLIP, SigLIP, SigLIP 2 of fixed resolution, and
+    open_clip checkpoints of the standard kind; README says more.
+
     Each word's value is what the score loses without it. That takes one text forward a word and distinct caption (10 to
     30 % more time for short captions); --set word_values=false saves it on very large inputs.
 
     Exit codes: 0 all done, 1 failed, 2 usage, 3 done but some pairs failed (see failures.jsonl), 130 interrupted,
     143 terminated; after the last two the same command goes on.
-    """
+    """  # noqa: D301 - the parser of help wants the backspace
     from mmel_cli.config import load_config  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.model import fetch_model  # noqa: PLC0415
     from mmel_cli.pipelines import explain as pipeline  # noqa: PLC0415
@@ -62,7 +76,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         "device": device,
     }
     given |= {"dtype": dtype, "batch_size": batch_size, "workers": workers, "limit": limit}
-    given |= {"input.caption": caption, "input.caption_column": caption_column}
+    given |= {"input.caption": caption, "input.caption_column": caption_column, "input.image_column": image_column}
     resolved = load_config(config, settings or (), given)
     if dry_run:
         _show_plan(pipeline.plan(source, resolved), json=json)

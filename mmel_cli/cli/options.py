@@ -7,6 +7,16 @@ import typer
 
 from mmel_cli.names import DEVICES, DTYPES, METHODS, MODELS
 
+CaptionColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--caption-column", help="Column of the captions. [default: text, caption, captions, prompt or title]"
+    ),
+]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option("--image-column", help="Column that names the images. [default: file_name, filepath, image, ...]"),
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file; `mmel config` prints documented ones.")]
 
 

@@ -13,7 +13,10 @@ from mmel_cli.names import OBJECTIVES, count
 
 def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A dataset folder, or a run of mmel (folder or archive file).")
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="Pairs as `mmel explain` reads them, or a run of mmel (folder or archive file)."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The weights file to write, for example weights.safetensors.")],
     objective: Annotated[
@@ -24,6 +27,8 @@ def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
             autocompletion=lambda: list(OBJECTIVES),
         ),
     ] = None,
+    caption_column: options.CaptionColumn = None,
+    image_column: options.ImageColumn = None,
     config: options.ConfigFile = None,
     model: options.Model = None,
     data: Annotated[Path | None, typer.Option("--data", help="INPUT of the run, if it has moved.")] = None,
@@ -51,6 +56,7 @@ def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     given: dict[str, Any] = {"model": model, "data": data, "training.objective": objective, "limit": limit}
     given |= {"batch_size": batch_size, "device": device, "dtype": dtype, "workers": workers}
+    given |= {"input.caption_column": caption_column, "input.image_column": image_column}
     resolved = load_train_config(config, settings or (), given)
     if source.exists() and resolved.model.name is not None:
         fetch_model(resolved.model.name, console.say)  # before the progress bar, since downloads have bars of their own

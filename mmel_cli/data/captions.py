@@ -35,9 +35,25 @@ def first_line(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            line = file.read(MAX_BYTES + 4).split(b"\n", 1)[0]
-        return check_caption(line.decode("utf-8-sig").rstrip("\r"), shown(path.name))
-    except UnicodeDecodeError as error:
-        raise RecordError("pair", f"{shown(str(path))}: caption is not UTF-8; convert the file") from error
+            start = file.read(MAX_BYTES + 4)
     except OSError as error:
         raise RecordError("pair", f"{shown(str(path))}: cannot be read ({error.strerror})") from error
+    return check_caption(decoded_line(start, str(path)), shown(path.name))
+
+
+def decoded_line(start: bytes, name: str) -> str:
+    """The first line of a text file that begins so, without a byte order mark.
+
+    Args:
+        start: a few bytes more than MAX_BYTES are enough.
+        name: what messages call the file.
+
+    Raises:
+        RecordError: stage "pair", if it is not UTF-8.
+    """
+    line = start.split(b"\n", 1)[0]
+    errors = "strict" if len(line) <= MAX_BYTES else "replace"  # it is refused as too long, wherever it was cut
+    try:
+        return line.decode("utf-8-sig", errors).rstrip("\r")
+    except UnicodeDecodeError as error:
+        raise RecordError("pair", f"{shown(name)}: caption is not UTF-8; convert the file") from error

@@ -104,6 +104,15 @@ def resolve(root: Path, name: str) -> Path:
     return full
 
 
+def may_be_read(root: Path, name: str) -> bool:
+    """Whether `resolve` gives the file."""
+    try:
+        resolve(root, name)
+    except RecordError:
+        return False
+    return True
+
+
 def _is_inside(target: Path, root: Path) -> bool:
     """Whether a file lies below `root`, or among the blobs of the cached HuggingFace repository that `root` shows.
 
@@ -120,11 +129,15 @@ def _is_inside(target: Path, root: Path) -> bool:
 
 def file_ref(path: Path) -> ImageRef:
     """The reference to an image file; its key is the path as it is given."""
-    return ImageRef(str(path), partial(_open_file, path))
+    return ImageRef(str(path), partial(open_file, path))
 
 
-def _open_file(path: Path) -> BinaryIO:
-    """Open a regular file; asked before opening, since a pipe would block for ever."""
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file; asked before opening, since a pipe would block for ever.
+
+    Raises:
+        RecordError: stage "image", if it is another kind of file.
+    """
     if not stat.S_ISREG(path.stat().st_mode):
         raise RecordError("image", "is no regular file")
     return path.open("rb")

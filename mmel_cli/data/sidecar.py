@@ -2,14 +2,26 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
+from mmel_cli.data.base import Request, Source
 from mmel_cli.data.captions import NO_CAPTION, first_line
 from mmel_cli.data.paths import file_ref, images, record_id, resolve, shown
 from mmel_cli.errors import RecordError
 from mmel_cli.types import Failure, Sample
 
 CAPTION_SUFFIXES = (".caption", ".txt")  # the first that exists
+
+
+def recognise(request: Request) -> Source | None:
+    """A folder of images of which at least one has a text file beside it."""
+    path = request.path
+    if not path.is_dir() or request.caption_column is not None or request.image_column is not None:
+        return None
+    if not any(isinstance(name, str) and _beside(path, name) for name in images(path)):
+        return None
+    return Source(request, "images with sidecar text files (.caption or .txt)", partial(read, path))
 
 
 def read(root: Path) -> Iterator[Sample | Failure]:
@@ -27,9 +39,15 @@ def read(root: Path) -> Iterator[Sample | Failure]:
 
 
 def _caption(root: Path, name: str) -> str:
+    beside = _beside(root, name)
+    if beside is not None:
+        return first_line(resolve(root, beside))
+    stem = PurePosixPath(name).stem
+    raise RecordError("pair", f"{NO_CAPTION}: no {shown(stem)}{' or '.join(CAPTION_SUFFIXES)} beside the image")
+
+
+def _beside(root: Path, name: str) -> str | None:
+    """The text file of an image."""
     stem = PurePosixPath(name).with_suffix("")
-    for suffix in CAPTION_SUFFIXES:
-        beside = f"{stem}{suffix}"
-        if os.path.lexists(root / beside):  # unlike Path.exists it says False to a name that is too long
-            return first_line(resolve(root, beside))
-    raise RecordError("pair", f"{NO_CAPTION}: no {shown(stem.name)}{' or '.join(CAPTION_SUFFIXES)} beside the image")
+    names = (f"{stem}{suffix}" for suffix in CAPTION_SUFFIXES)
+    return next((beside for beside in names if os.path.lexists(root / beside)), None)  # False for a name too long

@@ -54,7 +54,7 @@ def plan(source_path: Path, config: RunConfig) -> Plan:
         UsageError, ModelError: for an input that cannot be read, a model that there is not or that is not explained.
     """
     find_family(config.model.name)
-    source = _open(source_path, config)
+    source = open_input(source_path, config)
     pairs = failures = captionless = 0
     for entry in entries(source, config):
         if isinstance(entry, Failure):
@@ -78,7 +78,7 @@ def explain(
         ModelError, ArchiveError: see errors.py.
     """
     events, started = events or Events(), time.monotonic()
-    source = _open(source_path, config)
+    source = open_input(source_path, config)
     events.message(f"Input: {source.layout}")
     with RunFolder(out, EXPLAINED, overwrite=overwrite) as folder:
         model = load_model(config.model.name, config.device, config.dtype, config.model.image_size)
@@ -235,8 +235,9 @@ def _finish(pending: _Pending, writer: ShardWriter, counts: _Counts) -> None:
     counts.truncated += sum(explanation.truncated for explanation in pending.explanations)
 
 
-def _open(path: Path, config: RunConfig) -> Source:
-    return open_source(path, caption=config.input.caption, caption_column=config.input.caption_column)
+def open_input(path: Path, config: RunConfig) -> Source:
+    """The source of a run, with the settings of the group `input`."""
+    return open_source(path, **config.input.model_dump())
 
 
 def entries(source: Source, config: RunConfig) -> Iterator[Sample | Failure]:

@@ -6,29 +6,29 @@ from pathlib import Path
 from mmel_cli.archive import load_archive
 from mmel_cli.attribution.weights import read_notes
 from mmel_cli.config import RunConfig, TrainConfig
-from mmel_cli.data import open_source
 from mmel_cli.data.truth import has_truth
 from mmel_cli.errors import UsageError
-from mmel_cli.pipelines.explain import entries, explain
+from mmel_cli.pipelines.explain import entries, explain, open_input
 from mmel_cli.pipelines.fuse import check_fusable
 from mmel_cli.pipelines.learning import Learning, Training, nothing_yet
 from mmel_cli.runs import TRAINED, Events, RunFolder
 from mmel_cli.runs.folder import ARCHIVE
 from mmel_cli.types import Sample
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 EXPLAINED_RUN = "run"  # in the folder of a training: the dataset, explained
 
 
 def train_weights(
     source: Path, out: Path, config: TrainConfig, *, overwrite: bool = False, events: Events | None = None
 ) -> Training:
-    """Learn the weights of `mmel` on a dataset folder, or on the archive of a run that `mmel` explained.
+    """Learn the weights of `mmel` on a dataset, or on the archive of a run that `mmel` explained.
 
     A dataset is explained first, into the folder `<out without suffix>.training/run`, which is kept: the next training
     on it starts there. The same command goes on where it stopped.
 
     Args:
-        source: a dataset folder, a run folder, a shard or a merged file.
+        source: a dataset (a folder or a file), a run folder, a shard or a merged file.
         out: the weights file to write (.safetensors).
         config: see TrainConfig.
         overwrite: start the training anew (an explained run stays).
@@ -61,7 +61,11 @@ def train_weights(
 
 
 def _is_archive(path: Path) -> bool:
-    return path.is_file() or (path / ARCHIVE).is_dir() or any(path.glob("part-*.h5"))
+    """Whether it is what mmel wrote, also damaged, and no dataset: those may be a single file too."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return path.suffix == ".h5" or file.read(len(_HDF5)) == _HDF5
+    return (path / ARCHIVE).is_dir() or any(path.glob("part-*.h5"))
 
 
 def _check_truth(source: Path, config: TrainConfig) -> None:
@@ -72,7 +76,7 @@ def _check_truth(source: Path, config: TrainConfig) -> None:
     """
     if config.objective == "faithfulness":
         return
-    read = open_source(source, caption=config.input.caption, caption_column=config.input.caption_column)
+    read = open_input(source, config)
     if not any(isinstance(entry, Sample) and has_truth(entry) for entry in entries(read, config)):
         raise UsageError(
             f"{source}: none of its pairs has a mask or boxes, which training.objective {config.objective} "

@@ -26,7 +26,7 @@ SETTINGS: dict[str, Decides] = {
     "heatmaps": "pictures",
     "heatmap": "pictures",
     "plots": "neither",
-    "input": "numbers",  # which captions are read
+    "input": "numbers",  # which images and captions are read
     "image.geometry": "numbers",
     "image.limits": "neither",  # they only refuse
     "word_values": "numbers",  # whether there are any

@@ -89,6 +89,7 @@ REFUSED = {
     "channels": (["--set", "archive.channels=final"], ['archive.channels was "all", is now "final"']),
     "stored dtype": (["--set", "archive.dtype=float16"], ['archive.dtype was "float32", is now "float16"']),
     "caption column": (["--caption-column", "text"], ['input.caption_column was null, is now "text"']),
+    "image column": (["--image-column", "file_name"], ['input.image_column was null, is now "file_name"']),
     "weights of the model": (other_weights, ["weights (SHA-256) was ", "is now "]),
     "config.json": (config_json, ["config (SHA-256) was "]),
     "tokenizer": (tokenizer_json, ["tokenizer (SHA-256) was "]),

@@ -155,11 +155,14 @@ def test_metadata_must_be_a_file_inside(tmp_path, kind):
 def test_inputs_that_are_neither_image_nor_folder(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "metadata.csv").write_text("filepath,text\na.png,x\n")
+    (tmp_path / "notes.md").write_text("nothing")
     picture(tmp_path / "a.png")
     for path, options, says in (
         (tmp_path / "pipe", {"caption": "x"}, "neither"),
         (tmp_path / ("n" * 300), {}, "cannot be opened"),
-        (tmp_path / "metadata.csv", {}, "folder that holds it"),
+        (tmp_path / "metadata.csv", {}, "name that of images with --image-column"),
+        (tmp_path / "metadata.csv", {"caption": "x"}, "one image"),
+        (tmp_path / "notes.md", {}, "folder that holds it"),
         (tmp_path / "a.png", {"caption": "x", "caption_column": "text"}, "--caption TEXT"),
         (tmp_path / "a.png", {"caption": " "}, "no caption"),
         (tmp_path, {}, "no column file_name"),

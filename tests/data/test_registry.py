@@ -140,9 +140,9 @@ def test_what_an_older_version_wrote_down_opens_too(photos, tmp_path):
     for plain, says in (
         ({}, "no run.yaml"),
         ({"path": 5}, "no run.yaml"),
-        ({"path": str(photos), "source": "tar"}, "'tar'|tar is not one of"),
+        ({"path": str(photos), "source": "zip"}, "zip is not one of"),
         ({"path": str(tmp_path / "gone"), "source": "sidecar"}, "does not exist"),
-        ({"path": str(tmp_path), "source": "imagefolder"}, "holds no images"),
+        ({"path": str(tmp_path), "source": "imagefolder"}, "not of the kind 'imagefolder' any more"),
     ):
         with pytest.raises(UsageError, match=says):
             reopen(plain)

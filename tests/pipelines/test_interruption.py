@@ -13,6 +13,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+from layouts import tars
 from PIL import Image
 
 from mmel_cli import load_archive
@@ -119,6 +120,30 @@ def test_forty_kills_leave_the_archive_of_an_uninterrupted_run(broken, tiny, tmp
             if kills >= KILLS:
                 break
     assert finished >= 1
+
+
+def test_a_run_on_tars_goes_on_after_a_kill_and_ends_the_same(tiny, tmp_path, spawn):
+    data, run = tars(tmp_path / "data", 23), tmp_path / "run"
+    whole = spawn(data, tmp_path / "whole", tiny)
+    whole.join(120)
+    assert whole.exitcode == 0
+    process, deadline = spawn(data, run, tiny), time.monotonic() + 120
+    while not list(run.glob("archive/part-*.h5")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "it was faster than the kill"
+    before = sum(map(len, committed(run).values()))
+    assert 0 < before < 46
+    again = spawn(data, run, tiny)
+    again.join(120)
+    assert again.exitcode == 0
+    assert json.loads((run / "summary.json").read_text())["resumed"] == before
+    expected, values = columns(tmp_path / "whole"), columns(run)
+    assert len(expected["id"]) == 46
+    assert values.keys() == expected.keys()
+    for name, column in expected.items():
+        assert np.array_equal(column, values[name], equal_nan=column.dtype.kind == "f"), name
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

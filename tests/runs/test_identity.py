@@ -46,6 +46,7 @@ def test_numbers_are_what_maps_depend_on():
         "word_values",
         "input.caption",
         "input.caption_column",
+        "input.image_column",
         *(f"method.{name}" for name in ("name", "layers", "text_layers", "shifts", "zooms")),
     }
     assert set(settings(flow.plain(), "pictures")) == {

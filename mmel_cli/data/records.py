@@ -1,0 +1,170 @@
+"""Pairs from the rows of metadata and tables: which file a cell names, its captions, id, mask and boxes."""
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mmel_cli.data.captions import NO_CAPTION, check_caption
+from mmel_cli.data.paths import file_ref, is_storable, record_id, resolve, shown
+from mmel_cli.data.rows import Row
+from mmel_cli.errors import RecordError
+from mmel_cli.types import Box, Failure, ImageRef, Sample
+
+CAPTIONS = ("text", "caption", "captions", "prompt", "title")  # the first that a row has
+FIRST_NUMBERED = "caption_0"
+_NUMBERED = re.compile(r"caption_\d+")
+
+
+@dataclass
+class Seen:
+    """8-byte digests of what rows have named: captions so far by file (none for a mask), and ids."""
+
+    files: dict[int, int] = field(default_factory=dict)
+    ids: set[int] = field(default_factory=set)
+
+    def name(self, file: str) -> None:
+        """A row names a file."""
+        self.files.setdefault(_digest(file), 0)
+
+    def named(self, file: str) -> bool:
+        """Whether a row has named it."""
+        return _digest(file) in self.files
+
+    def number(self, image: str) -> int:
+        """How many captions the image has had before this one."""
+        digest = _digest(image)
+        number = self.files.get(digest, 0)
+        self.files[digest] = number + 1
+        return number
+
+    def is_new(self, identity: str) -> bool:
+        """Whether no record had this id before; from now on one has."""
+        digest, before = _digest(identity), len(self.ids)
+        self.ids.add(digest)
+        return len(self.ids) > before
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Makes the pairs of rows; nothing that they name may lie outside `root`."""
+
+    root: Path
+    image_column: str
+    caption_column: str | None  # None: the first of CAPTIONS that the row has, else caption_0, caption_1, ...
+    seen: Seen = field(default_factory=Seen)
+
+    def entries(self, folders: Sequence[str], where: str, row: Row) -> Iterator[Sample | Failure]:
+        """The samples of one row.
+
+        Args:
+            folders: below `root`: images are relative to the last, masks to the first that has them.
+            where: what messages call the row.
+            row: column to value.
+        """
+        given = None
+        try:
+            image = _name(folders[-1], row, self.image_column, where)
+        except RecordError as error:
+            yield Failure(where, error.stage, str(error))
+            return
+        self.seen.name(image)
+        try:
+            given = _given_id(row, where)
+            mask = self._mask(folders, row, where)
+            ref = file_ref(resolve(self.root, image))
+            boxes = boxes_in(row.get("boxes"), where)
+            captions = captions_in(row, self.caption_column, where)
+        except RecordError as error:
+            yield Failure(given or record_id(image, self.seen.number(image)), error.stage, str(error))
+            return
+        for caption in captions:
+            number = self.seen.number(image)
+            identity = given or record_id(image, number)
+            if given and len(captions) > 1:
+                identity = f"{given}#{number}"
+            try:
+                text = check_caption(caption, where)
+            except RecordError as error:
+                yield Failure(identity, error.stage, str(error))
+                continue
+            if self.seen.is_new(identity):
+                yield Sample(identity, image, ref, text, mask, boxes)
+            else:
+                yield Failure(identity, "pair", f"id {shown(identity)} in {where} is not unique")
+
+    def _mask(self, folders: Sequence[str], row: Row, where: str) -> ImageRef | None:
+        if row.get("mask") in (None, ""):
+            return None
+        names = [_name(folder, row, "mask", where) for folder in folders]
+        name = next((name for name in names if os.path.lexists(self.root / name)), names[-1])
+        self.seen.name(name)
+        return file_ref(resolve(self.root, name))
+
+
+def captions_in(row: Row, column: str | None, where: str) -> list[Any]:
+    """A row's captions, unchecked; one None if it has none.
+
+    Raises:
+        RecordError: stage "pair", if it lacks the column that the user named.
+    """
+    if column is not None:
+        if column not in row:
+            raise RecordError("pair", f"{NO_CAPTION}: {where} has no column {column!r}")
+        value = row[column]
+    else:
+        numbered = sorted((key for key in row if _NUMBERED.fullmatch(key)), key=lambda key: int(key[8:]))
+        named = next((row[key] for key in CAPTIONS if row.get(key) is not None), None)  # null is absent, "" is not
+        value = named if named is not None else [row[key] for key in numbered if row[key] not in (None, "")]
+    return (value or [None]) if isinstance(value, list) else [value]
+
+
+def boxes_in(value: Any, where: str) -> tuple[Box, ...]:
+    """[[x0, y0, x1, y1], ...] in pixels, or JSON text of it.
+
+    Raises:
+        RecordError: stage "pair", if it is neither, or a box is not finite or turned round.
+    """
+    if value in (None, ""):
+        return ()
+    try:
+        rows = json.loads(value) if isinstance(value, str) else value
+        lists = isinstance(rows, list) and all(isinstance(row, list) for row in rows)  # text would unpack too
+        boxes = tuple((float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in rows) if lists else None
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        boxes = None
+    if boxes is None:
+        raise RecordError("pair", f"{where}: boxes must be [[x0, y0, x1, y1], ...] in pixels")
+    if any(not math.isfinite(n) for box in boxes for n in box) or any(b[2] < b[0] or b[3] < b[1] for b in boxes):
+        raise RecordError("pair", f"{where}: a box is not finite or its corners are in the wrong order")
+    return boxes
+
+
+def _name(folder: str, row: Row, key: str, where: str) -> str:
+    """The file that a cell names, relative to the root; a path that Windows wrote is taken too."""
+    value = row.get(key)
+    if value in (None, ""):
+        raise RecordError("pair", f"{where}: no {key}")
+    if not isinstance(value, str):
+        raise RecordError("pair", f"{where}: {key} is {type(value).__name__}, not a path")
+    return (PurePosixPath(folder) / value.replace("\\", "/")).as_posix()
+
+
+def _given_id(row: Row, where: str) -> str | None:
+    value = row.get("id")
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise RecordError("pair", f"{where}: id is {type(value).__name__}, not text")
+    if not is_storable(str(value)):
+        raise RecordError("pair", f"{where}: id is not UTF-8 or holds a NUL")
+    return str(value)
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8])
