@@ -71,7 +71,7 @@ def fetch_model(name: str, say: Callable[[str], None]) -> None:
     Raises:
         ModelError: when there is no such model, or it is of no family that mmel explains.
     """
-    from mmel_cli.model.loading import download  # noqa: PLC0415 - as above
+    from mmel_cli.model.finding import download  # noqa: PLC0415 - as above
 
     checkpoint, _ = find_family(name)
     download(checkpoint, say)
@@ -83,7 +83,7 @@ def find_family(name: str) -> tuple["Checkpoint", Loader]:
     Raises:
         ModelError: when there is no such model, or it is of no family that mmel explains.
     """
-    from mmel_cli.model.loading import open_checkpoint  # noqa: PLC0415 - imports transformers
+    from mmel_cli.model.finding import open_checkpoint  # noqa: PLC0415 - imports transformers
 
     checkpoint = open_checkpoint(name)
     family = FAMILIES.get(checkpoint.model_type)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
@@ -17,44 +17,6 @@ from mmel_cli.model.tokens import Reading, context_of, read, room
 from mmel_cli.tensors import Tower
 
 LEGACY_EOS = 2  # configurations older than transformers 4.31: the pooled token is the one with the highest id
-
-
-@runtime_checkable
-class TextSide(Protocol):
-    """The caption half of a model."""
-
-    @property
-    def layers(self) -> int:
-        """How many layers can be explained."""
-        ...
-
-    @property
-    def max_tokens(self) -> int:
-        """The most keys of a caption."""
-        ...
-
-    def tokenize(self, captions: list[str]) -> Captions:
-        """See adapter.Adapter."""
-        ...
-
-    def embed(self, captions: Captions) -> Float[Tensor, "captions width"]:
-        """Embeddings as the model makes them, not normalised; in the graph where gradients are on."""
-        ...
-
-    def capture(self, captions: Captions, request: CaptureRequest) -> tuple[Recording, Tensor]:
-        """One forward with the explained layers recorded: the recording and the embeddings, in the graph."""
-        ...
-
-    def tower(
-        self,
-        recording: Recording,
-        w: list[Tensor],
-        index: Int[Tensor, "pairs"],
-        captions: Captions,
-        request: CaptureRequest,
-    ) -> Tower:
-        """The explained layers of P pairs."""
-        ...
 
 
 @dataclass(frozen=True)

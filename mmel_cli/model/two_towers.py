@@ -13,8 +13,8 @@ from torch.nn.functional import normalize
 from mmel_cli.model.adapter import Captions, CaptureRequest, ModelSpec
 from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
 from mmel_cli.model.preprocess import describe, preprocess
-from mmel_cli.model.text import TextSide
-from mmel_cli.model.vision import VisionSide, alignment
+from mmel_cli.model.sides import TextSide, VisionSide
+from mmel_cli.model.vision import alignment
 from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Capture, Pixels
 

@@ -1,7 +1,7 @@
 """Vision towers of HuggingFace models: what they pool with, what of them is recorded, and where their patches stand."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,55 +10,8 @@ from torch.nn.functional import linear, normalize, scaled_dot_product_attention
 
 from mmel_cli.model.adapter import CaptureRequest
 from mmel_cli.model.capture import AttentionLayer, Recording, activations, one_head, record
+from mmel_cli.model.sides import VisionSide
 from mmel_cli.tensors import Tower
-
-
-@runtime_checkable
-class VisionSide(Protocol):
-    """The image half of a model, at an input of `size` (height, width) in pixels."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the input in pixels."""
-        ...
-
-    @property
-    def patch(self) -> int:
-        """Side of a patch in pixels."""
-        ...
-
-    @property
-    def layers(self) -> int:
-        """How many layers can be explained."""
-        ...
-
-    def embed(self, values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images width"]:
-        """Embeddings as the model makes them, not normalised; in the graph where gradients are on."""
-        ...
-
-    def capture(
-        self, values: Float[Tensor, "images 3 height width"], request: CaptureRequest
-    ) -> tuple[Recording, Tensor]:
-        """One forward with the explained layers recorded: the recording and the embeddings, in the graph."""
-        ...
-
-    def tower(
-        self, recording: Recording, w: list[Tensor], index: Int[Tensor, "pairs"], request: CaptureRequest
-    ) -> Tower:
-        """The explained layers of P pairs."""
-        ...
-
-    def patches(self, outputs: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows patches width"]:
-        """A layer's output at the patches."""
-        ...
-
-    def project(self, patches: Float[Tensor, "rows patches width"]) -> Float[Tensor, "rows patches joint"]:
-        """Each patch of a layer's output alone through what follows the last layer (METHOD 3 step 5)."""
-        ...
-
-    def randomise(self, layers: int) -> None:
-        """Draw new values for what follows the last layer, and for the last `layers` layers, from the top."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,96 @@
+"""What the two halves of a model give the adapter that puts them together (two_towers)."""
+
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mmel_cli.model.adapter import Captions, CaptureRequest
+from mmel_cli.model.capture import Recording
+from mmel_cli.tensors import Tower
+
+
+@runtime_checkable
+class VisionSide(Protocol):
+    """The image half of a model, at an input of `size` (height, width) in pixels."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        ...
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels."""
+        ...
+
+    @property
+    def layers(self) -> int:
+        """How many layers can be explained."""
+        ...
+
+    def embed(self, values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images width"]:
+        """Embeddings as the model makes them, not normalised; in the graph where gradients are on."""
+        ...
+
+    def capture(
+        self, values: Float[Tensor, "images 3 height width"], request: CaptureRequest
+    ) -> tuple[Recording, Tensor]:
+        """One forward with the explained layers recorded: the recording and the embeddings, in the graph."""
+        ...
+
+    def tower(
+        self, recording: Recording, w: list[Tensor], index: Int[Tensor, "pairs"], request: CaptureRequest
+    ) -> Tower:
+        """The explained layers of P pairs."""
+        ...
+
+    def patches(self, outputs: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows patches width"]:
+        """A layer's output at the patches."""
+        ...
+
+    def project(self, patches: Float[Tensor, "rows patches width"]) -> Float[Tensor, "rows patches joint"]:
+        """Each patch of a layer's output alone through what follows the last layer (METHOD 3 step 5)."""
+        ...
+
+    def randomise(self, layers: int) -> None:
+        """Draw new values for what follows the last layer, and for the last `layers` layers, from the top."""
+        ...
+
+
+@runtime_checkable
+class TextSide(Protocol):
+    """The caption half of a model."""
+
+    @property
+    def layers(self) -> int:
+        """How many layers can be explained."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """The most keys of a caption."""
+        ...
+
+    def tokenize(self, captions: list[str]) -> Captions:
+        """See adapter.Adapter."""
+        ...
+
+    def embed(self, captions: Captions) -> Float[Tensor, "captions width"]:
+        """Embeddings as the model makes them, not normalised; in the graph where gradients are on."""
+        ...
+
+    def capture(self, captions: Captions, request: CaptureRequest) -> tuple[Recording, Tensor]:
+        """One forward with the explained layers recorded: the recording and the embeddings, in the graph."""
+        ...
+
+    def tower(
+        self,
+        recording: Recording,
+        w: list[Tensor],
+        index: Int[Tensor, "pairs"],
+        captions: Captions,
+        request: CaptureRequest,
+    ) -> Tower:
+        """The explained layers of P pairs."""
+        ...
