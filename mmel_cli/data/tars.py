@@ -28,14 +28,13 @@ _PICKLED = (".pyd", ".pkl", ".pickle")
 def recognise(request: Request) -> Source | None:
     """A .tar file, or a folder that holds some, in it or deeper."""
     path = request.path
-    names = [path.name] if path.is_file() else list(walk(path))
-    shards = [name for name in names if name.endswith(".tar")]
-    packed = [name for name in names if name.endswith(COMPRESSED)]
-    if not shards and not packed:
+    names = walk(path) if path.is_dir() else [path.name]
+    shards = tuple(sorted(name for name in names if name.endswith((".tar", *COMPRESSED))))
+    if not shards:
         return None
     refuse_caption(request)
     refuse_columns(request, "a set of tar shards", caption=False)
-    source = _Shards(request.folder, tuple(sorted(shards + packed)), request.caption_column)
+    source = _Shards(request.folder, shards, request.caption_column)
     said, more = source.look(), len(source.names) - 1
     first = shown(source.names[0]) + (f" and {more} more" if more else "")
     return Source(request, f"tar shards ({first}; {said})", source.read)
@@ -88,7 +87,10 @@ class _Shards:
                 yield Failure(f"{shard}/{key}", "pair", error)
 
     def _group(self, shard: str, key: str, members: dict[str, Member], count: int) -> Iterator[Sample | Failure]:
-        """The samples of the members that share a key."""
+        """The samples of the members that share a key.
+
+        Beside a.jpg, an a.depth.png without a caption of its own is no image to explain.
+        """
         if count > len(members):
             yield Failure(f"{shard}/{key}", "pair", f"{shown(f'{shard}/{key}')}: has members of the same name")
             return

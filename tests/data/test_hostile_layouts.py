@@ -154,7 +154,7 @@ def test_masks_and_boxes_of_a_table_are_found_beside_it_or_its_images(tmp_path):
 
 def test_a_long_table_is_streamed(tmp_path):
     write(tmp_path / "a.png")
-    rows = 6_000
+    rows = 3_000
     write(tmp_path / "t.csv", "image,caption\n" + "".join(f"a.png,{n:1000}\n" for n in range(rows)))
     source = open_source(tmp_path)
     tracemalloc.start()
