@@ -25,7 +25,7 @@ from mmel_cli.evaluation.faithfulness import FaithfulnessOptions, baseline_image
 from mmel_cli.model import Adapter, load_model
 from mmel_cli.pipelines.examples import Collector, Sides
 from mmel_cli.pipelines.origin import find_model
-from mmel_cli.pipelines.provenance import made_with
+from mmel_cli.pipelines.provenance import changed, made_with
 from mmel_cli.render.training import plot_training, plot_weights
 from mmel_cli.runs import Events, RunFolder, differences, fingerprint, run_identity
 from mmel_cli.runs.folder import CHECKPOINT, CURVE, PICTURE, TRAINING_LOG
@@ -108,9 +108,9 @@ class Learning:
         name = find_model(self.run, self.info, self.config.model.name)
         self.events.message(f"Model: {name}")
         model = load_model(name, self.config.device, self.config.dtype, self.info.image_size)
-        if model.spec.sha256 != self.info.model_sha256:
-            was, now = self.info.model_sha256[:12], model.spec.sha256[:12]
-            raise UsageError(f"{self.run}: was explained with other weights (SHA-256 {was}, now {now}); give --model")
+        other = changed(model.spec, self.info)
+        if other:
+            raise UsageError(f"{self.run}: was explained with another model ({other}); give --model")
         return model
 
     def _identity(self, sides: Sides, model: Adapter | None) -> dict[str, str]:

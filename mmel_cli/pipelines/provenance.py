@@ -48,6 +48,18 @@ def made_with(spec: ModelSpec) -> dict[str, str]:
     return files | {"device type": spec.device.split(":")[0], "dtype of the model": spec.dtype}
 
 
+def changed(spec: ModelSpec, info: RunInfo) -> str:
+    """Which of a loaded model's files is not what a run was made with, with both checksums; empty if none.
+
+    A run of an older version, or one that was fused, recorded the weights alone.
+    """
+    known = {role: info.identity.get(f"{role} (SHA-256)") for role in spec.files} | {"weights": info.model_sha256}
+    for role, was in known.items():
+        if was is not None and spec.files[role] != was:
+            return f"SHA-256 of its {role} was {was[:12]}, is {spec.files[role][:12]}"
+    return ""
+
+
 def versions_of(engine: Engine) -> dict[str, str]:
     """Of the mathematics: METHOD sections 1 and 2, and the method's own."""
     return {"version of METHOD": METHOD_VERSION, f"version of method {engine.method.name}": engine.method.version}

@@ -16,7 +16,7 @@ from mmel_cli.evaluation import METRICS, Metric, named
 from mmel_cli.evaluation.bench import Bench
 from mmel_cli.model import Adapter, load_model
 from mmel_cli.names import count
-from mmel_cli.pipelines import scores
+from mmel_cli.pipelines import provenance, scores
 from mmel_cli.pipelines.batches import Loader
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.measure import EngineExplainer, Measurer, tolerance
@@ -128,9 +128,9 @@ class Scoring:
             raise
         except MmelError as error:
             return None, None, {"model": str(error)}
-        if model.spec.sha256 != info.model_sha256:
-            was, now = info.model_sha256[:12], model.spec.sha256[:12]
-            return None, None, {"model": f"the model changed: SHA-256 of its weights was {was}, is {now}; give --model"}
+        other = provenance.changed(model.spec, info)
+        if other:
+            return None, None, {"model": f"the model changed: {other}; give --model"}
         try:
             method = find_weights(run.path, info)
             engine = Engine.build(model, find_method(method.name), method.params, config.image.limits)

@@ -179,6 +179,23 @@ def test_pictures_of_finished_records_follow_their_settings(place, mmel):
     assert "anew" not in mmel(*command(place, ["--set", "heatmaps=false", "--limit", 7]))[2]
 
 
+@pytest.mark.parametrize(
+    ("change", "role"), [(other_weights, "weights"), (tokenizer_json, "tokenizer"), (processor_json, "processor")]
+)
+def test_eval_and_training_refuse_a_model_that_is_not_the_runs(place, mmel, change, role):
+    change(place)
+    given = ["--model", place / "model", "--data", place / "in"]
+    code, out, _ = mmel("eval", place / "run", "--metrics", "insertion,sparseness", *given, "--json")
+    report = json.loads(out)
+    assert code == 3
+    assert f"SHA-256 of its {role} was " in report["refused"]["run"]["insertion"]
+    assert report["metrics"]["sparseness"]["runs"]["run"]["records"] == 7
+    learn = ["--objective", "faithfulness", "--out", place / "w.safetensors"]
+    code, _, err = mmel("train-weights", place / "run", *learn, *given)
+    assert code == 2
+    assert f"SHA-256 of its {role} was " in err.replace("\n", " ")
+
+
 MARKERS = {"explain": "run.yaml", "fuse": "run.yaml", "eval": "eval.yaml", "train-weights": "training.yaml"}
 
 
