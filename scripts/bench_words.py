@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from mmel_cli.model.hf_clip import HfClip
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from mmel_cli.attribution import find_method
@@ -23,8 +22,10 @@ from mmel_cli.config import method_of
 from mmel_cli.data import open_source
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.scenes.folder import write_scenes
-from mmel_cli.model import BUILTIN, Adapter, load_model
+from mmel_cli.model import BUILTIN, Adapter, Want, load_model
 from mmel_cli.model.adapter import BUILTIN_FOLDER
+from mmel_cli.model.hf_files import assemble_clip
+from mmel_cli.model.loading import Checkpoint
 from mmel_cli.pipelines.batches import Batch, Loader
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.types import Sample
@@ -38,8 +39,9 @@ def vit_b_16() -> Adapter:
     config.text_config.eos_token_id = tokenizer.eos_token_id
     model = CLIPModel(config).eval().requires_grad_(requires_grad=False)
     processor = CLIPImageProcessorPil()
-    files = dict.fromkeys(("weights", "config", "tokenizer", "processor"), "random")
-    return HfClip("vit-b-16", files, model, tokenizer, processor)
+    want = Want(torch.device("cpu"), torch.float32)
+    checkpoint = Checkpoint("vit-b-16", "vit-b-16", {"model_type": "clip"})
+    return assemble_clip(checkpoint, (model, tokenizer, processor), want, highest=False)
 
 
 MODELS = {BUILTIN: lambda: load_model(BUILTIN, "cpu", "float32"), "vit-b-16": vit_b_16}

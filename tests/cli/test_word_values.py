@@ -7,13 +7,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-from mmel_cli.model.hf_clip import HfClip
 from PIL import Image
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from mmel_cli import load_archive
 from mmel_cli.model import LeftOut
 from mmel_cli.model.adapter import BUILTIN_FOLDER
+from mmel_cli.model.two_towers import TwoTowers
 from mmel_cli.render.words import colour, scale_of
 
 KINDS = ("object", "attributes", "pair", "relation", "count")
@@ -195,7 +195,7 @@ def test_no_image_goes_through_the_model_for_them(photos, tiny, tmp_path, mmel, 
     def refuse(*_args, **_kwargs):
         raise AssertionError("an image forward")
 
-    monkeypatch.setattr(HfClip, "embed_images", refuse)
+    monkeypatch.setattr(TwoTowers, "embed_images", refuse)
     assert values_of(mmel, photos, tmp_path / "run", "--model", tiny, "--method", "flow")
 
 
@@ -235,14 +235,14 @@ def test_fuse_copies_them_and_eval_does_not_pay_for_them(photos, tiny, tmp_path,
 
 
 def test_memory_that_runs_out_for_good_is_a_failure_of_its_pair(photos, tiny, tmp_path, mmel, monkeypatch):
-    real = HfClip.embed_texts
+    real = TwoTowers.embed_texts
 
     def small(self, captions):
         if any("blue" in token for tokens in captions.tokens for token in tokens):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, captions)
 
-    monkeypatch.setattr(HfClip, "embed_texts", small)
+    monkeypatch.setattr(TwoTowers, "embed_texts", small)
     code, out, _ = mmel("explain", photos, "--out", tmp_path / "run", "--model", tiny, "--limit", 4, "--json")
     assert code == 3
     assert (json.loads(out)["done"], json.loads(out)["failed_by_stage"]) == (2, {"model": 2})
