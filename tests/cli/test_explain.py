@@ -225,6 +225,7 @@ def test_ids_and_captions_are_never_read_as_markup_or_terminal_codes(tiny, tmp_p
     folder.mkdir()
     (folder / "[red]x[.png").write_bytes(b"")
     (folder / "b\x1b[31m.png").write_bytes(b"")
+    (folder / "[red]x[.txt").write_text("[b]bold \x1b[31m")
     code, out, err = mmel("explain", folder, "--out", tmp_path / "run", "--model", tiny)
     assert code == 3
     assert "\x1b" not in out + err
