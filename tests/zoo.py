@@ -129,7 +129,7 @@ FRAMES = {
 ARCHITECTURES = tuple(FRAMES)
 
 
-def make_model(folder, family, kind="bytes", *, seed=0, tokenizer=None):
+def make_model(folder, family, kind="bytes", *, seed=0, tokenizer=None, side=SIDE):
     """Save a random one: 3 vision layers of 4 heads on a 5 x 5 grid, 2 text layers of 3 heads."""
     torch.manual_seed(seed)
     tokenizer = tokenizer or make_tokenizer(kind, *FRAMES[family])
@@ -138,9 +138,9 @@ def make_model(folder, family, kind="bytes", *, seed=0, tokenizer=None):
     text |= {"num_attention_heads": 3, "max_position_embeddings": CONTEXT, "pad_token_id": tokenizer.pad_token_id}
     text |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     vision = {"hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 3, "num_attention_heads": 4}
-    vision |= {"image_size": SIDE, "patch_size": PATCH}
-    square = {"height": SIDE, "width": SIDE}
-    crop = {"size": {"shortest_edge": SIDE}, "crop_size": square}
+    vision |= {"image_size": side, "patch_size": PATCH}
+    square = {"height": side, "width": side}
+    crop = {"size": {"shortest_edge": side}, "crop_size": square}
     if family == "siglip":
         model = SiglipModel(SiglipConfig(text_config=text | {"projection_size": 32}, vision_config=vision))
         processor = SiglipImageProcessorPil(size=square)

@@ -32,13 +32,17 @@ from mmel_cli.model.loading import (
     weights_sha256,
 )
 from mmel_cli.model.preprocess import describe
+from mmel_cli.model.sides import TextSide
 from mmel_cli.model.text import LEGACY_EOS, EosText, FirstText, LastText
-from mmel_cli.model.tokens import read
+from mmel_cli.model.tokens import context_of, read
 from mmel_cli.model.two_towers import Parts, TwoTowers
 from mmel_cli.model.vision import ClassVision, ProbeVision
 from mmel_cli.scoring import Scoring
 
-_CLASSIC = frozenset({"hidden", "alignment", "one_head"})
+Loaded = tuple[Any, Any, Any]
+"""A model, its tokenizer and its image processor."""
+
+_PARTS = frozenset({"hidden", "alignment"})  # what every model here gives
 
 
 def load_clip(checkpoint: Checkpoint, want: Want) -> Adapter:
@@ -64,19 +68,18 @@ def load_metaclip2(checkpoint: Checkpoint, want: Want) -> Adapter:
     return assemble_clip(checkpoint, (model, tokenizer, processor), want, highest=False)
 
 
-def assemble_clip(checkpoint: Checkpoint, loaded: tuple[Any, Any, Any], want: Want, *, highest: bool) -> TwoTowers:
-    """An adapter of a model, a tokenizer and an image processor in the CLIP layout, already checked.
+def assemble_clip(checkpoint: Checkpoint, loaded: Loaded, want: Want, *, highest: bool) -> TwoTowers:
+    """An adapter of a model in the CLIP layout, already checked.
 
     Args:
-        checkpoint: where they come from.
+        checkpoint: where it comes from.
         loaded: CLIPModel or one laid out like it, a fast tokenizer, an image processor.
         want: device, dtype and input size.
         highest: the token with the highest id is pooled, not the first end token.
     """
     model, tokenizer, _ = loaded
-    vision, files = _vision(checkpoint, loaded, want)
     text = EosText(model, tokenizer, checkpoint.name, highest)
-    return _two_towers(checkpoint, loaded, files, vision, text)
+    return _two_towers(checkpoint, loaded, want, (ClassVision, text), _PARTS | {"one_head"})
 
 
 def load_altclip(checkpoint: Checkpoint, want: Want) -> Adapter:
@@ -90,9 +93,8 @@ def load_altclip(checkpoint: Checkpoint, want: Want) -> Adapter:
             f"its tokenizer pads with {tokenizer.pad_token_id}, its text tower reads {text.pad_token_id} as padding; "
             "use the tokenizer that the model was trained with"
         )
-    vision, files = _vision(checkpoint, loaded, want)
     side = FirstText(model, tokenizer, text.max_position_embeddings - text.pad_token_id - 1)
-    return _two_towers(checkpoint, loaded, files, vision, side)
+    return _two_towers(checkpoint, loaded, want, (ClassVision, side))
 
 
 def load_chinese_clip(checkpoint: Checkpoint, want: Want) -> Adapter:
@@ -100,37 +102,28 @@ def load_chinese_clip(checkpoint: Checkpoint, want: Want) -> Adapter:
     loaded = _load(checkpoint, ChineseCLIPModel, ChineseCLIPImageProcessorPil)
     model, tokenizer, _ = loaded
     _check_first(checkpoint, tokenizer)
-    vision, files = _vision(checkpoint, loaded, want)
     side = FirstText(model, tokenizer, model.config.text_config.max_position_embeddings)
-    return _two_towers(checkpoint, loaded, files, vision, side)
+    return _two_towers(checkpoint, loaded, want, (ClassVision, side))
 
 
 def load_siglip(checkpoint: Checkpoint, want: Want) -> Adapter:
     """Load a SigLIP, or a SigLIP 2 of fixed resolution, which has the same layout."""
     loaded = _load(checkpoint, SiglipModel, SiglipImageProcessorPil)
-    model, tokenizer, processor = loaded
+    model, tokenizer, _ = loaded
     if not model.config.vision_config.vision_use_head:
         raise checkpoint.refuse("its vision tower has no pooling head (vision_use_head), so it has no image embedding")
     if tokenizer.pad_token_id is None:
         raise checkpoint.refuse("its tokenizer has no padding token, with which the model reads every caption")
-    size = input_size(checkpoint, model.config.vision_config, want.image_size)
-    files = _files(checkpoint, *loaded)
-    model.to(want.device, want.dtype)
-    return TwoTowers(
-        Parts(
-            name=checkpoint.name,
-            family=checkpoint.model_type,
-            files=files,
-            model=model,
-            processor=processor,
-            vision=ProbeVision(model, size),
-            text=LastText(model, tokenizer),
-            scoring=scoring_of(model),
+    length = model.config.text_config.max_position_embeddings
+    if context_of(tokenizer, length) != length:
+        raise checkpoint.refuse(
+            f"its tokenizer pads captions to {tokenizer.model_max_length} tokens (model_max_length), its text tower "
+            f"has {length} positions and pools the last one; set it to the length that it was trained with"
         )
-    )
+    return _two_towers(checkpoint, loaded, want, (ProbeVision, LastText(model, tokenizer)))
 
 
-def _load(checkpoint: Checkpoint, kind: Any, processor_kind: Any) -> tuple[Any, Any, Any]:
+def _load(checkpoint: Checkpoint, kind: Any, processor_kind: Any) -> Loaded:
     """Model, tokenizer and image processor, each by its own class, checked as far as all families are alike."""
     name, source = checkpoint.name, checkpoint.source
     base = processor_kind.__name__.removesuffix("ImageProcessorPil")
@@ -154,31 +147,31 @@ def _load(checkpoint: Checkpoint, kind: Any, processor_kind: Any) -> tuple[Any, 
     return model.eval().requires_grad_(requires_grad=False), tokenizer, processor
 
 
-def _vision(checkpoint: Checkpoint, loaded: tuple[Any, Any, Any], want: Want) -> tuple[ClassVision, dict[str, str]]:
-    """CLIP's vision tower at the size that is wanted, on its device, and the SHA-256 of the files as loaded."""
-    model = loaded[0]
-    size, files = input_size(checkpoint, model.config.vision_config, want.image_size), _files(checkpoint, *loaded)
-    model.to(want.device, want.dtype)
-    return ClassVision(model, size), files
-
-
 def _two_towers(
-    checkpoint: Checkpoint, loaded: tuple[Any, Any, Any], files: dict[str, str], vision: ClassVision, text: Any
+    checkpoint: Checkpoint,
+    loaded: Loaded,
+    want: Want,
+    sides: tuple[type[ClassVision] | type[ProbeVision], TextSide],
+    gives: frozenset[str] = _PARTS,
 ) -> TwoTowers:
+    """The adapter: what is recorded is taken as loaded, before the model goes to its device and dtype."""
     model, _, processor = loaded
-    return TwoTowers(
-        Parts(
-            name=checkpoint.name,
-            family=checkpoint.model_type,
-            files=files,
-            model=model,
-            processor=processor,
-            vision=vision,
-            text=text,
-            scoring=scoring_of(model),
-            gives=_CLASSIC if isinstance(text, EosText) else _CLASSIC - {"one_head"},
-        )
+    vision, text = sides
+    if text.max_tokens < 1:
+        raise checkpoint.refuse("its tokenizer leaves no room for a caption (model_max_length); give the one it needs")
+    parts = Parts(
+        name=checkpoint.name,
+        family=checkpoint.model_type,
+        files=_files(checkpoint, *loaded),
+        model=model,
+        processor=processor,
+        vision=vision(model, input_size(checkpoint, model.config.vision_config, want.image_size)),
+        text=text,
+        scoring=scoring_of(model),
+        gives=gives,
     )
+    model.to(want.device, want.dtype)
+    return TwoTowers(parts)
 
 
 def _files(checkpoint: Checkpoint, model: Any, tokenizer: Any, processor: Any) -> dict[str, str]:

@@ -18,7 +18,7 @@ from mmel_cli.types import Word
 _PART = 256  # texts that go through an accelerator at once
 _MOST = 1 << 15  # embeddings that are kept: 64 MiB at width 512
 
-Said = tuple[str, tuple[Word, ...]]
+Worded = tuple[str, tuple[Word, ...]]
 """A caption and its words."""
 
 
@@ -54,13 +54,13 @@ class LeftOut:
         scores = [embeds[column] @ image for image, column in zip(images, columns, strict=True)]
         return [of_pair[0] - of_pair[1:] for of_pair in scores]
 
-    def embeds(self, said: Sequence[Said]) -> list[Float[Tensor, "texts embedding"]]:
+    def embeds(self, worded: Sequence[Worded]) -> list[Float[Tensor, "texts embedding"]]:
         """Of each caption: its unit embedding, then those of its text without each word in turn."""
-        known = {text: self._kept[text] for text, _ in said if text in self._kept}
-        known |= self._computed([(text, words) for text, words in dict(said).items() if text not in known])
-        for text, _ in said:
+        known = {text: self._kept[text] for text, _ in worded if text in self._kept}
+        known |= self._computed([(text, words) for text, words in dict(worded).items() if text not in known])
+        for text, _ in worded:
             self._keep(text, known[text])
-        return [known[text] for text, _ in said]
+        return [known[text] for text, _ in worded]
 
     def _keep(self, text: str, embeds: Tensor) -> None:
         if text not in self._kept:
@@ -71,7 +71,7 @@ class LeftOut:
             _, gone = self._kept.popitem(last=False)
             self._count -= len(gone)
 
-    def _computed(self, fresh: list[Said]) -> dict[str, Tensor]:
+    def _computed(self, fresh: list[Worded]) -> dict[str, Tensor]:
         """The embeddings of captions that are not kept."""
         if not fresh:
             return {}

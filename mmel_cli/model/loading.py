@@ -5,7 +5,7 @@ A hub id and a local folder of the same files have the same SHA-256: what was lo
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from transformers.utils import cached_file
 
 from mmel_cli.errors import MmelError, ModelError
 from mmel_cli.model.adapter import BUILTIN
+from mmel_cli.model.preprocess import seen_size
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 _NOISE = ("_commit_hash", "_name_or_path", "transformers_version")  # of config.json: they decide nothing
@@ -24,7 +25,7 @@ _OWN_OFFSETS = "SiglipTokenizer"  # slow, but tokens.read knows where its tokens
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Where weights lie, in the order of preference."""
-_TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 _SHOWN = 3  # tensors named in an error
 _T = TypeVar("_T")
 
@@ -88,6 +89,11 @@ def attempt(name: str, load: Callable[[], _T]) -> _T:
         ) from error
 
 
+def listed(names: Sequence[str]) -> str:
+    """The first few, for an error."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
 def check_weights(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
     """Refuse weights that leave a tensor of the model random, have another shape, or belong to more than the model.
 
@@ -106,9 +112,7 @@ def check_weights(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
         # 0, 1, 2 ... as transformers wrote them before 4.31; the model makes them itself
         names = sorted(key for key in keys if not key.endswith(("position_ids", "token_type_ids")))
         if names:
-            shown = ", ".join(shapes.get(name, name) for name in names[:_SHOWN]) + (
-                ", ..." if len(names) > _SHOWN else ""
-            )
+            shown = listed([shapes.get(name, name) for name in names])
             raise checkpoint.refuse(
                 f"{len(names)} of its tensors {'is' if len(names) == 1 else 'are'} {what} ({shown}); "
                 "give the whole checkpoint that belongs to its config.json"
@@ -121,9 +125,9 @@ def check_tokenizer_files(checkpoint: Checkpoint) -> None:
     Raises:
         ModelError: naming the files that there may be.
     """
-    if not any(checkpoint.has(name) for name in _TOKENIZERS):
+    if not any(checkpoint.has(name) for name in VOCABULARIES):
         raise checkpoint.refuse(
-            f"it has no tokenizer files ({', '.join(_TOKENIZERS)}); put those that it was trained with beside it"
+            f"it has no tokenizer files ({', '.join(VOCABULARIES)}); put those that it was trained with beside it"
         )
 
 
@@ -141,6 +145,11 @@ def check_tokenizer(checkpoint: Checkpoint, tokenizer: Any, vocab_size: int) -> 
         raise checkpoint.refuse(f"it has no tokenizer files ({needed}); put those that it was trained with beside it")
     if not tokenizer.is_fast and kind != _OWN_OFFSETS:
         raise checkpoint.refuse(f"its tokenizer {kind} gives no character offsets; give one with a tokenizer.json")
+    if tokenizer.truncation_side != "right":
+        raise checkpoint.refuse(
+            f"its tokenizer {kind} cuts long captions on the {tokenizer.truncation_side} (truncation_side in "
+            "tokenizer_config.json), which mmel does not read; set it to right"
+        )
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if not 0 <= largest < vocab_size:
         raise checkpoint.refuse(
@@ -172,8 +181,9 @@ def check_input_size(checkpoint: Checkpoint, processor: Any, size: tuple[int, in
     kept = dict(processor.crop_size if processor.do_center_crop else processor.size)
     given = (kept.get("height"), kept.get("width"))
     if given != size:
+        gives = f"{given[0]}x{given[1]} pixels" if all(given) else f"no fixed size ({json.dumps(kept)}, no crop)"
         raise checkpoint.refuse(
-            f"its image processor gives {given[0]}x{given[1]} pixels, the vision tower takes {size[0]}x{size[1]}; "
+            f"its image processor gives {gives}, the vision tower takes {size[0]}x{size[1]}; "
             "use the preprocessor_config.json that belongs to it"
         )
 
@@ -181,18 +191,22 @@ def check_input_size(checkpoint: Checkpoint, processor: Any, size: tuple[int, in
 def input_size(checkpoint: Checkpoint, vision: Any, wanted: tuple[int, int] | None) -> tuple[int, int]:
     """Height and width of the input in pixels: what is wanted, else what the vision tower was trained with.
 
+    Patches need not fill the input that it was trained with (preprocess.seen_size); to ask for the part that they fill
+    is to ask for that input.
+
     Raises:
-        ModelError: if its patches do not fill it.
+        ModelError: if patches do not fill another size that is wanted.
     """
     side, patch = vision.image_size, vision.patch_size
-    if not isinstance(side, int) or not isinstance(patch, int):
-        raise checkpoint.refuse(
-            f"its input of {side} pixels in patches of {patch} is not square, which is not supported"
-        )
-    height, width = wanted or (side, side)
-    if min(height, width) < patch or (wanted and (height % patch or width % patch)):
+    if not isinstance(side, int) or not isinstance(patch, int) or side < patch:
+        raise checkpoint.refuse(f"its input of {side} pixels in patches of {patch} is not square, or smaller than one")
+    if wanted in (None, (side, side), seen_size((side, side), patch)):
+        return side, side
+    assert wanted is not None  # noqa: S101 - None is in the line above
+    if min(wanted) < patch or seen_size(wanted, patch) != wanted:
+        height, width = wanted
         raise checkpoint.refuse(f"model.image_size {height},{width} is no multiple of its patches of {patch} pixels")
-    return height, width
+    return wanted
 
 
 def weights_file(checkpoint: Checkpoint) -> str:
@@ -223,13 +237,14 @@ def config_sha256(config: dict[str, Any]) -> str:
 
 def tokenizer_sha256(tokenizer: Any) -> str:
     """Of everything that decides a tokenizer's tokens; to be taken before its first use, which may change it."""
+    framing = {name: getattr(tokenizer, name) for name in ("padding_side", "truncation_side", "model_max_length")}
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad", "unk")}
     if not tokenizer.is_fast:
         pieces = hashlib.sha256(tokenizer.sp_model.serialized_model_proto()).hexdigest()
-        return plain_sha256({"pieces": pieces, "lower": tokenizer.do_lower_case, "special": special})
+        return plain_sha256({"pieces": pieces, "lower": tokenizer.do_lower_case, "special": special} | framing)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    # how much is cut and padded is the adapter's choice
-    return plain_sha256({"backend": backend | {"truncation": None, "padding": None}, "special": special})
+    # what the backend cuts and pads by itself is switched off where captions are read
+    return plain_sha256({"backend": backend | {"truncation": None, "padding": None}, "special": special} | framing)
 
 
 def plain_sha256(value: Any) -> str:

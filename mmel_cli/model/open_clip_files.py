@@ -19,12 +19,18 @@ from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPM
 from mmel_cli.model.adapter import Adapter
 from mmel_cli.model.families import Want
 from mmel_cli.model.hf_files import assemble_clip
-from mmel_cli.model.loading import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, Checkpoint, attempt, check_tokenizer
+from mmel_cli.model.loading import (
+    OPEN_CLIP_CONFIG,
+    OPEN_CLIP_WEIGHTS,
+    VOCABULARIES,
+    Checkpoint,
+    attempt,
+    check_tokenizer,
+    listed,
+)
 from mmel_cli.model.open_clip_config import pixels, towers
 
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
-_TOKENIZER = (*_VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_SHOWN = 3  # tensors named in an error
+_TOKENIZER = (*VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _SCALARS = ("logit_scale", "logit_bias")  # stored with no dimension, or with one of length 1
 _BLOCK = {
     "ln_1": "layer_norm1",
@@ -71,7 +77,7 @@ def load_open_clip(checkpoint: Checkpoint, want: Want) -> Adapter:
 def _tokenizer(checkpoint: Checkpoint, vocab_size: int) -> Any:
     """The tokenizer of its files, by the class that they name; CLIP's where they name none, as open_clip takes it."""
     paths = [path for path in map(checkpoint.find, _TOKENIZER) if path is not None]  # all, so that they lie here
-    if not any(path.name in _VOCABULARIES for path in paths):
+    if not any(path.name in VOCABULARIES for path in paths):
         raise checkpoint.refuse(
             "it has no tokenizer files (tokenizer.json or vocab.json and merges.txt); put those that it was trained "
             "with beside it"
@@ -180,9 +186,8 @@ def _check(checkpoint: Checkpoint, stored: dict[str, Tensor], expected: dict[str
     }
     for what, names in problems.items():
         if names:
-            shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
             raise checkpoint.refuse(
-                f"{len(names)} of its tensors {'is' if len(names) == 1 else 'are'} {what} ({shown}); "
+                f"{len(names)} of its tensors {'is' if len(names) == 1 else 'are'} {what} ({listed(names)}); "
                 f"give the whole checkpoint that belongs to its {OPEN_CLIP_CONFIG}"
             )
 

@@ -31,13 +31,24 @@ _SETTINGS = (
 )
 
 
-def preprocess(image: Image.Image, processor: Any, size: tuple[int, int], geometry: str) -> Pixels:
+def seen_size(size: tuple[int, int], patch: int) -> tuple[int, int]:
+    """The part of an input of `size` (height, width) that whole patches fill, from its top left corner."""
+    return size[0] // patch * patch, size[1] // patch * patch
+
+
+def preprocess(
+    image: Image.Image, processor: Any, size: tuple[int, int], geometry: str, seen: tuple[int, int] | None = None
+) -> Pixels:
     """Preprocess one upright RGB image.
+
+    The model never looks at pixels below and to the right of `seen`: they are left out, so that the patch grid fills
+    what remains, and its box is where the grid lies.
 
     Args:
         image: the original.
         processor: a PIL image processor of transformers.
-        size: height and width of the model's input.
+        size: height and width that the processor gives.
+        seen: height and width of the model's input, at most `size` (seen_size); None: all of it.
         geometry: one of GEOMETRIES.
     """
     if geometry == "native":
@@ -57,6 +68,9 @@ def preprocess(image: Image.Image, processor: Any, size: tuple[int, int], geomet
         raise UsageError(f"image.geometry: {geometry!r} is not one of {', '.join(GEOMETRIES)}")
     if values.shape[1:] != size:
         raise ModelError(f"the image processor gives {values.shape[1:]} pixels, the model needs {size}")
+    seen = seen or size
+    values, (x0, y0, x1, y1) = values[:, : seen[0], : seen[1]], box
+    box = (x0, y0, x0 + (x1 - x0) * seen[1] / size[1], y0 + (y1 - y0) * seen[0] / size[0])
     return Pixels(torch.from_numpy(np.ascontiguousarray(values)), box)
 
 

@@ -12,11 +12,11 @@ from mmel_cli.tensors import Tower
 
 @runtime_checkable
 class VisionSide(Protocol):
-    """The image half of a model, at an input of `size` (height, width) in pixels."""
+    """The image half of a model; `values` are the part of an input of `size` that its patches fill."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the input in pixels."""
+        """Height and width in pixels that images are prepared to."""
         ...
 
     @property

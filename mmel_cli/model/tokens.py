@@ -77,7 +77,7 @@ def read(tokenizer: Any, captions: Sequence[str]) -> list[Reading]:
     readings = [_reading(caption, *given) for caption, *given in zip(captions, *columns, strict=True)]
     special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
     unknown = tokenizer.unk_token_id
-    if unknown is None or unknown in special or unknown == tokenizer.eos_token_id:
+    if unknown is None or unknown == tokenizer.eos_token_id:
         return readings
     # a vocabulary that holds a special token as a word gives its id for the text too: that text is unknown instead
     return [replace(r, ids=tuple(unknown if i in special else i for i in r.ids)) for r in readings]

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from mmel_cli.model.adapter import Captions, CaptureRequest, ModelSpec
 from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
-from mmel_cli.model.preprocess import describe, preprocess
+from mmel_cli.model.preprocess import describe, preprocess, seen_size
 from mmel_cli.model.sides import TextSide, VisionSide
 from mmel_cli.model.vision import alignment
 from mmel_cli.scoring import Scoring
@@ -34,7 +34,7 @@ class Parts:
     vision: VisionSide
     text: TextSide
     scoring: Scoring
-    gives: frozenset[str] = frozenset({"hidden", "alignment"})
+    gives: frozenset[str]  # see ModelSpec.gives
 
 
 class TwoTowers:
@@ -42,13 +42,13 @@ class TwoTowers:
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._model, self._vision, self._text = parts, parts.model, parts.vision, parts.text
-        height, width = parts.vision.size
+        height, width = seen_size(parts.vision.size, parts.vision.patch)
         self.spec = ModelSpec(
             name=parts.name,
             family=parts.family,
             files=parts.files,
             gives=parts.gives,
-            image_size=parts.vision.size,
+            image_size=(height, width),
             patch=parts.vision.patch,
             grid=(height // parts.vision.patch, width // parts.vision.patch),
             layers=parts.vision.layers,
@@ -62,7 +62,7 @@ class TwoTowers:
 
     def preprocess(self, image: Image, geometry: str) -> Pixels:
         """See adapter.Adapter."""
-        return preprocess(image, self._parts.processor, self.spec.image_size, geometry)
+        return preprocess(image, self._parts.processor, self._vision.size, geometry, self.spec.image_size)
 
     def tokenize(self, captions: list[str]) -> Captions:
         """See adapter.Adapter. A special token that a caption spells out is text like any other."""

@@ -33,7 +33,7 @@ class ClassVision:
 
     def embed(self, values: Tensor) -> Tensor:
         """See VisionSide."""
-        return _image_features(self.model, values, self.size)
+        return _image_features(self.model, values)
 
     def capture(self, values: Tensor, request: CaptureRequest) -> tuple[Recording, Tensor]:
         """See VisionSide."""
@@ -95,7 +95,7 @@ class ProbeVision:
 
     def embed(self, values: Tensor) -> Tensor:
         """See VisionSide."""
-        return _image_features(self.model, values, self.size)
+        return _image_features(self.model, values)
 
     def capture(self, values: Tensor, request: CaptureRequest) -> tuple[Recording, Tensor]:
         """See VisionSide; nn.MultiheadAttention shows its insides to no hook, so the pooling is computed here."""
@@ -103,7 +103,7 @@ class ProbeVision:
         attentions = [AttentionLayer.of(block) for block in self._blocks(request)]
         with record(attentions, outputs=request.outputs) as recording:
             last = vision.encoder(
-                inputs_embeds=vision.embeddings(values, interpolate_pos_encoding=_interpolates(self.model, self.size))
+                inputs_embeds=vision.embeddings(values, interpolate_pos_encoding=_interpolates(self.model, values))
             ).last_hidden_state
         pooled = self._attend(vision.post_layernorm(last), recording if self.layers in request.layers else None)
         if self.layers in request.layers and request.outputs:
@@ -136,10 +136,11 @@ class ProbeVision:
         return self._finish(linear(self.model.vision_model.post_layernorm(patches), weight, bias))
 
     def randomise(self, layers: int) -> None:
-        """See VisionSide."""
+        """See VisionSide: the pooling attention is the last layer."""
         vision = self.model.vision_model
         nn.init.xavier_uniform_(self._head.probe)
-        _redraw([self._head, vision.post_layernorm, *reversed(vision.encoder.layers[-layers:])])
+        before = len(vision.encoder.layers) - (layers - 1)
+        _redraw([self._head, vision.post_layernorm, *reversed(vision.encoder.layers[max(0, before) :])])
 
     @property
     def _head(self) -> Any:
@@ -180,15 +181,15 @@ def alignment(
     return torch.stack([torch.einsum("pid,pd->pi", layer, text) for layer in layers], 1)
 
 
-def _image_features(model: Any, values: Tensor, size: tuple[int, int]) -> Tensor:
-    other = _interpolates(model, size)
+def _image_features(model: Any, values: Tensor) -> Tensor:
+    other = _interpolates(model, values)
     return model.get_image_features(pixel_values=values, interpolate_pos_encoding=other).pooler_output
 
 
-def _interpolates(model: Any, size: tuple[int, int]) -> bool:
-    """Whether the input is not of the size that position embeddings were learned for."""
+def _interpolates(model: Any, values: Tensor) -> bool:
+    """Whether the input is not what position embeddings were learned for; on their own grid they stay as they are."""
     side = model.config.vision_config.image_size
-    return size != (side, side)
+    return tuple(values.shape[-2:]) != (side, side)
 
 
 def _redraw(blocks: list[Any]) -> None:

@@ -155,6 +155,8 @@ class _FusedRun:
         decided = method.decides(config.method.params, target)
         described = method.describe(config.method.params, target) | decided | {"fused_from": old.config_sha256}
         made_with = {"fused from run": old.config_sha256, f"version of method {method.name}": method.version}
+        # eval compares the model that it loads with them
+        made_with |= {key: value for key, value in old.identity.items() if key.endswith("(SHA-256)")}
         identity = run_identity(config.plain(), made_with | decided)
         info = replace(
             old,

@@ -51,7 +51,7 @@ def made_with(spec: ModelSpec) -> dict[str, str]:
 def changed(spec: ModelSpec, info: RunInfo) -> str:
     """Which of a loaded model's files is not what a run was made with, with both checksums; empty if none.
 
-    A run of an older version, or one that was fused, recorded the weights alone.
+    A run of an older version recorded the weights alone.
     """
     known = {role: info.identity.get(f"{role} (SHA-256)") for role in spec.files} | {"weights": info.model_sha256}
     for role, was in known.items():

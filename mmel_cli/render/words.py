@@ -11,7 +11,7 @@ FALLS, RISES = (255, 170, 40), (120, 170, 255)
 
 LEAST_SCALE = 0.01  # cosine at the ends of a caption's scale, at least: what is next to nothing is not painted strong
 
-_JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+_INVISIBLE = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,3 @@ def _printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c.isspace() or c in _INVISIBLE else "\N{REPLACEMENT CHARACTER}" for c in text
     )
-
-
-_INVISIBLE = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"

@@ -49,6 +49,9 @@ def test_explain_train_fuse_and_eval_run_on_siglip(siglip, masked, tmp_path, mme
     with load_archive(tmp_path / "fused") as fused, load_archive(tmp_path / "anew") as anew:
         for record in fused:
             np.testing.assert_allclose(record.map, anew[record.id].map, rtol=1e-4, atol=1e-6)
+    with load_archive(tmp_path / "fused") as fused, load_archive(tmp_path / "run") as run:
+        for role in ("config", "tokenizer", "processor"):
+            assert fused.info.identity[f"{role} (SHA-256)"] == run.info.identity[f"{role} (SHA-256)"]
     metrics = "insertion,deletion-probability,pointing-game,randomisation,token-deletion,max-sensitivity"
     code, out, err = mmel("eval", tmp_path / "run", tmp_path / "fused", "--metrics", metrics, "--json")
     assert code == 0, err

@@ -1,6 +1,7 @@
 """Every architecture with every kind of tokenizer: transformers' own scores, identities, batches equal to singles."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from transformers import AutoModel, AutoTokenizer
 from zoo import ARCHITECTURES, CAPTIONS, CONTEXT, KINDS, make_model
 
 from mmel_cli.attribution import METHODS, gae, ops
-from mmel_cli.model import Adapter, CaptureRequest, CoverProbe, load_model
+from mmel_cli.model import Adapter, CaptureRequest, CoverProbe, LeftOut, load_model
+from mmel_cli.model.words import without
 from mmel_cli.pipelines.engine import Engine
 
 PAIRS = [(n % 3, n) for n in range(len(CAPTIONS))]
@@ -43,18 +45,33 @@ def pixels_of(model):
 
 
 def theirs(folder, family, captions):
-    """Cosines (images, captions) by transformers' own model, tokenizer and processor."""
+    """Cosines and logits (images, captions) by transformers' own model, tokenizer and processor."""
     raw = AutoModel.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     padding = {"padding": "max_length", "max_length": CONTEXT} if family == "siglip" else {"padding": True}
-    encoded = tokenizer(captions, split_special_tokens=True, truncation=True, return_tensors="pt", **padding)
-    encoded = {name: encoded[name] for name in ("input_ids", "attention_mask") if name in encoded}
-    if family == "siglip":
-        encoded.pop("attention_mask")
+    encoded = tokenizer(
+        captions, split_special_tokens=True, truncation=True, return_special_tokens_mask=True, return_tensors="pt",
+        **padding,
+    )  # fmt: skip
+    # a vocabulary of words holds its special tokens as words: spelled in a caption they are unknown text
+    spelled = torch.isin(encoded["input_ids"], torch.tensor(tokenizer.all_special_ids)) & ~framing(encoded, tokenizer)
+    ids = encoded["input_ids"].masked_fill(spelled, tokenizer.unk_token_id)
+    given = {} if family == "siglip" else {"attention_mask": encoded["attention_mask"]}
     values = torch.cat([processor_of(folder)(image, return_tensors="pt")["pixel_values"] for image in pictures()])
     with torch.no_grad():
-        out = raw(pixel_values=values, **encoded)
-    return out.image_embeds @ out.text_embeds.T, out.logits_per_image, raw
+        out = raw(pixel_values=values, input_ids=ids, **given)
+    return out.image_embeds @ out.text_embeds.T, out.logits_per_image
+
+
+def framing(encoded, tokenizer):
+    """Start, end and padding, by their places: the first and last token that is attended to, and what is not."""
+    attended = encoded["attention_mask"].bool()
+    framed = ~attended
+    rows = torch.arange(len(attended))
+    framed[rows, attended.sum(1) - 1] = True
+    if tokenizer("a")["input_ids"][0] in tokenizer.all_special_ids:
+        framed[:, 0] = True
+    return framed
 
 
 def processor_of(folder):
@@ -72,18 +89,44 @@ def test_scores_are_those_of_transformers(folder, family, kind):
     assert isinstance(model, Adapter)
     captions = model.tokenize(CAPTIONS)
     capture = model.capture(pixels_of(model), captions, PAIRS, request(model.spec))
-    texts = CAPTIONS if kind in ("bytes", "pieces") else [without_special(text) for text in CAPTIONS]
-    cosines, logits, _ = theirs(place, family, texts)
+    cosines, logits = theirs(place, family, CAPTIONS)
     for pair, (image, caption) in enumerate(PAIRS):
-        if texts[caption] == CAPTIONS[caption]:
-            assert capture.score[pair].item() == pytest.approx(cosines[image, caption].item(), abs=1e-5), caption
-            logit = model.spec.scoring.logit(float(capture.score[pair]))
-            assert logit == pytest.approx(logits[image, caption].item(), abs=1e-3)
+        assert capture.score[pair].item() == pytest.approx(cosines[image, caption].item(), abs=1e-5), CAPTIONS[caption]
+        logit = model.spec.scoring.logit(float(capture.score[pair]))
+        assert logit == pytest.approx(logits[image, caption].item(), abs=1e-3)
 
 
-def without_special(text):
-    """A vocabulary of whole words may hold a special token as a word: such captions are another test."""
-    return "" if any(mark in text for mark in ("<", "[")) else text
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_the_value_of_a_word_is_what_leaving_it_out_changes(folder, family, kind):
+    """The same in a batch and alone, and that of transformers on the edited caption."""
+    place = folder(family, kind)
+    model = load_model(str(place), "cpu", "float32")
+    chosen = [CAPTIONS[n] for n in (3, 5, 8, 11, 12, 24, 25, 28)]
+    captions = model.tokenize(chosen)
+    images = model.embed_images(torch.stack([pixels.values for pixels in pixels_of(model)]))
+    columns = list(range(len(chosen)))
+    values = LeftOut(model).values(images[[n % 3 for n in columns]], captions, chosen, columns)
+    edited = [without(text, word) for text, words in zip(chosen, captions.words, strict=True) for word in words]
+    cosines, _ = theirs(place, family, chosen + edited)
+    at = len(chosen)
+    for number, (text, words) in enumerate(zip(chosen, captions.words, strict=True)):
+        alone = LeftOut(model).values(images[[number % 3]], model.tokenize([text]), [text], [0])[0]
+        assert torch.equal(values[number], alone)
+        expected = cosines[number % 3, number] - cosines[number % 3, at : at + len(words)]
+        torch.testing.assert_close(values[number], expected, rtol=0, atol=1e-5)
+        at += len(words)
+    assert at > len(chosen) + 15
+
+
+def test_every_depth_of_a_probe_model_is_another_network(folder):
+    model = load_model(str(folder("siglip")), "cpu", "float32")
+    values = torch.stack([pixels.values for pixels in pixels_of(model)])
+    embeds = [model.embed_images(values)] + [
+        model.randomised(depth, 0).embed_images(values) for depth in range(1, model.spec.layers + 1)
+    ]
+    for one, other in combinations(embeds, 2):
+        assert (one - other).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)

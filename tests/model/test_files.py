@@ -92,6 +92,14 @@ REFUSED = {
     "a larger tokenizer": ("altclip",
         lambda f: edit(f, "config.json", lambda c: c["text_config"].update(vocab_size=9)), "of another shape"),
     "a tokenizer without a start": ("chinese_clip", untemplated, "has no start token, which its text tower pools"),
+    "captions cut on the left": ("siglip",
+        lambda f: edit(f, "tokenizer_config.json", lambda c: c.update(truncation_side="left")),
+        "cuts long captions on the left (truncation_side in tokenizer_config.json)"),
+    "captions padded to another length": ("siglip",
+        lambda f: edit(f, "tokenizer_config.json", lambda c: c.update(model_max_length=10)),
+        "pads captions to 10 tokens (model_max_length), its text tower has 23 positions"),
+    "no room for a caption": ("clip",
+        lambda f: edit(f, "tokenizer_config.json", lambda c: c.update(model_max_length=2)), "no room for a caption"),
     "another model's processor": ("clip", lambda f: SiglipImageProcessorPil().save_pretrained(f),
         "declares the image processor SiglipImageProcessor; clip models need one of CLIPImageProcessor"),
     "no processor": ("siglip", lambda f: without(f, "*processor_config.json"), "no preprocessor_config.json"),
@@ -284,3 +292,28 @@ def test_a_hub_that_does_not_answer_is_one_line_without_retries(hub, photos, tmp
     assert "the hub does not answer" in done.stderr
     assert "Retry" not in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [("siglip", {"padding_side": "left"}), ("clip", {"model_max_length": 9}), ("altclip", {"model_max_length": 9})],
+)
+def test_how_captions_are_padded_and_cut_is_part_of_the_tokenizers_sha256(made, photos, tmp_path, mmel, family, change):
+    """Else one archive would hold two readings."""
+    folder = tmp_path / "m"
+    shutil.copytree(made[family], folder)
+    before = load_model(str(folder), "cpu", "float32").spec.files
+    command = ["explain", photos, "--out", tmp_path / "run", "--model", folder, "--set", "heatmaps=false"]
+    assert mmel(*command, "--limit", 5)[0] == 0
+    edit(folder, "tokenizer_config.json", lambda c: c.update(change))
+    after = load_model(str(folder), "cpu", "float32").spec.files
+    assert {role for role in before if before[role] != after[role]} == {"tokenizer"}
+    code, _, err = mmel(*command)
+    assert code == 2
+    assert "tokenizer (SHA-256) was " in err
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_temperature_and_bias_do_not_depend_on_the_dtype(made, family):
+    scoring = load_model(str(made[family]), "cpu", "float32").spec.scoring
+    assert load_model(str(made[family]), "cpu", "bfloat16").spec.scoring == scoring

@@ -5,7 +5,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from transformers import AutoModel
+from transformers import AutoImageProcessor, AutoModel
 from zoo import make_model
 
 from mmel_cli import load_archive
@@ -84,3 +84,26 @@ def test_explain_eval_and_resume_keep_the_size(folder, photos, tmp_path, mmel):
     assert "model.image_size was [48,72], is now null" in err
     code, _, err = mmel("eval", run, "--metrics", "insertion,max-sensitivity")
     assert code == 0, err
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_where_patches_do_not_fill_the_input_the_rest_is_left_out(tmp_path, family):
+    """46 pixels in patches of 8, as 384 in patches of 14: the grid covers 40 of them."""
+    place = make_model(tmp_path / "m", family, side=46)
+    model, raw = load_model(str(place), "cpu", "float32"), AutoModel.from_pretrained(place).eval()
+    image = photo(460, 460)
+    pixels, captions = model.preprocess(image, "native"), model.tokenize(["a red dog"])
+    assert (model.spec.grid, model.spec.image_size) == ((5, 5), (40, 40))
+    assert pixels.values.shape == (3, 40, 40)
+    assert pixels.box == (0.0, 0.0, pytest.approx(400), pytest.approx(400))
+    capture = model.capture([pixels], captions, [(0, 0)], CaptureRequest((1, 2, 3), (1, 2)))
+    whole = torch.from_numpy(AutoImageProcessor.from_pretrained(place, backend="pil")(image)["pixel_values"][0])
+    with torch.no_grad():
+        embeds = raw.get_image_features(whole[None]).pooler_output
+    expected = torch.cosine_similarity(embeds, model.embed_texts(captions))
+    torch.testing.assert_close(capture.score, expected, rtol=0, atol=1e-6)
+    again = load_model(str(place), "cpu", "float32", model.spec.image_size)
+    assert torch.equal(again.preprocess(image, "native").values, pixels.values)
+    for geometry in ("squash", "letterbox"):
+        x0, _, x1, _ = model.preprocess(photo(230, 460), geometry).box
+        assert x1 - x0 == pytest.approx((230 if geometry == "squash" else 460) * 40 / 46)
