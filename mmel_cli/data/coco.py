@@ -36,7 +36,7 @@ def recognise(request: Request) -> Source | None:
     refuse_columns(request, "a COCO caption file")
     captions = _read(file, names[0])
     place = find_place(request.folder, file, captions.files, above=True)
-    layout = f"COCO captions ({shown(names[0])}{place.said})"
+    layout = f"COCO captions ({shown(names[0])}{place.layout})"
     return Source(request, layout, _Coco(captions, place).read)
 
 
@@ -62,7 +62,7 @@ class _Captions:
 
     name: str
     files: list[str] = field(default_factory=list)
-    said: list[list[tuple[int, Any, Any]]] = field(default_factory=list)  # an image's: annotation, caption, bbox
+    annotations: list[list[tuple[int, Any, Any]]] = field(default_factory=list)  # an image's: annotation, caption, bbox
     faults: list[tuple[str, str]] = field(default_factory=list)  # entry, error
 
 
@@ -74,17 +74,17 @@ class _Coco:
     def read(self) -> Iterator[Sample | Failure]:
         """The captions of each image together, images in the order of the file; then what is wrong with its entries."""
         seen = Seen()
-        for file, said in zip(self.captions.files, self.captions.said, strict=True):
-            yield from self._entries(file, said, seen)
+        for file, annotations in zip(self.captions.files, self.captions.annotations, strict=True):
+            yield from self._entries(file, annotations, seen)
         for where, error in self.captions.faults:
             yield Failure(where, "pair", error)
 
-    def _entries(self, file: str, said: list[tuple[int, Any, Any]], seen: Seen) -> Iterator[Sample | Failure]:
+    def _entries(self, file: str, annotations: list[tuple[int, Any, Any]], seen: Seen) -> Iterator[Sample | Failure]:
         image = (PurePosixPath(self.place.folder) / file.replace("\\", "/")).as_posix()
-        if not said:
+        if not annotations:
             error = f"{NO_CAPTION}: {shown(self.captions.name)} has no annotation of the image"
             yield Failure(record_id(image, seen.number(image)), "pair", error)
-        for number, caption, box in said:
+        for number, caption, box in annotations:
             identity, where = (
                 record_id(image, seen.number(image)),
                 f"{shown(self.captions.name)}, annotations[{number}]",
@@ -145,7 +145,7 @@ def _index(captions: _Captions, images: list[Any]) -> dict[int | str, int | None
         else:
             places[identity] = len(captions.files)
             captions.files.append(file)
-            captions.said.append([])
+            captions.annotations.append([])
     return places
 
 
@@ -167,7 +167,7 @@ def _join(captions: _Captions, places: dict[int | str, int | None], annotations:
         else:
             place = places[image]
             assert place is not None  # noqa: S101 - asked above
-            captions.said[place].append((number, entry.get("caption"), entry.get("bbox")))
+            captions.annotations[place].append((number, entry.get("caption"), entry.get("bbox")))
             ids.update(() if identity is None else (identity,))
             continue
         captions.faults.append((where, f"{where}: {fault}"))

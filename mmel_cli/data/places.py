@@ -21,7 +21,7 @@ class Place:
     folder: str
 
     @property
-    def said(self) -> str:
+    def layout(self) -> str:
         """For the line that says how an input was recognised; empty if images lie beside the file."""
         return f"; images in {shown(self.folder)}/" if self.folder else ""
 

@@ -40,7 +40,7 @@ def recognise(request: Request) -> Source | None:
     check_header(table.file, table.delimiter)
     names = (row[table.image] for _, row in islice(table.rows(), _LOOKED_AT) if not isinstance(row, RecordError))
     place = find_place(request.folder, table.file, names, above=False)
-    return Source(request, f"table ({table.said}{place.said})", _Read(table, place).read)
+    return Source(request, f"table ({table.layout}{place.layout})", _Read(table, place).read)
 
 
 def table_files(folder: Path) -> list[Path]:
@@ -59,7 +59,7 @@ class Table:
     caption: str | None
 
     @property
-    def said(self) -> str:
+    def layout(self) -> str:
         """In a line."""
         columns = f"images by {shown(self.image)}, captions by {shown(self.caption or 'caption_0, caption_1, ...')}"
         return f"{shown(self.file.name)}, {DELIMITERS[self.delimiter]}; {columns}"

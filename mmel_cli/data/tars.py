@@ -35,9 +35,9 @@ def recognise(request: Request) -> Source | None:
     refuse_caption(request)
     refuse_columns(request, "a set of tar shards", caption=False)
     source = _Shards(request.folder, shards, request.caption_column)
-    said, more = source.look(), len(source.names) - 1
+    suffixes, more = source.look(), len(source.names) - 1
     first = shown(source.names[0]) + (f" and {more} more" if more else "")
-    return Source(request, f"tar shards ({first}; {said})", source.read)
+    return Source(request, f"tar shards ({first}; {suffixes})", source.read)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class _Shards:
             try:
                 path = resolve(self.root, name)
                 check_uncompressed(path)
-                return _said(path, name)
+                return _suffixes(path, name)
             except (RecordError, UsageError) as error:
                 problems.append(str(error))
         raise UsageError(problems[0])
@@ -136,7 +136,7 @@ class _Shards:
         return captions_in(notes, self.column, shown(name))
 
 
-def _said(path: Path, shard: str) -> str:
+def _suffixes(path: Path, shard: str) -> str:
     """The suffixes of a shard's first members: which are read, and which are not.
 
     Raises:
