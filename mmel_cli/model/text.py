@@ -82,15 +82,12 @@ class EosText:
         self, recording: Recording, w: list[Tensor], index: Tensor, captions: Captions, request: CaptureRequest
     ) -> Tower:
         """See TextSide: tokens see those before them, and none is behind the end."""
-        query = _query(captions, index)
-        blocks = _blocks(self.model.text_model.encoder.layers, request)
         position = torch.arange(recording.o[0].shape[1], device=index.device)
-        return Tower(
-            numbers=request.text_layers,
-            queries=(query,) * len(blocks),
-            places=captions.places.to(index.device)[index],
-            visible=position <= query[:, None],
-            **activations(recording, w, index, [AttentionLayer.of(block).out for block in blocks]),
+        layers = [AttentionLayer.of(block) for block in _blocks(self.model.text_model.encoder.layers, request)]
+        return _tower(
+            (recording, w, index),
+            (captions, request, layers),
+            visible=position <= _query(captions, index)[:, None],
             heads=1 if request.one_head else self.model.config.text_config.num_attention_heads,
             causal=True,
         )
@@ -151,13 +148,11 @@ class FirstText:
         self, recording: Recording, w: list[Tensor], index: Tensor, captions: Captions, request: CaptureRequest
     ) -> Tower:
         """See TextSide: padding is not attended to."""
-        blocks = _blocks(self._encoder, request)
-        return Tower(
-            numbers=request.text_layers,
-            queries=(_query(captions, index),) * len(blocks),
-            places=captions.places.to(index.device)[index],
+        layers = [AttentionLayer.of_bert(block) for block in _blocks(self._encoder, request)]
+        return _tower(
+            (recording, w, index),
+            (captions, request, layers),
             visible=captions.mask.to(index.device)[index].bool(),
-            **activations(recording, w, index, [AttentionLayer.of_bert(block).out for block in blocks]),
             heads=self.model.config.text_config.num_attention_heads,
         )
 
@@ -221,13 +216,11 @@ class LastText:
         self, recording: Recording, w: list[Tensor], index: Tensor, captions: Captions, request: CaptureRequest
     ) -> Tower:
         """See TextSide."""
-        blocks = _blocks(self.model.text_model.encoder.layers, request)
-        return Tower(
-            numbers=request.text_layers,
-            queries=(_query(captions, index),) * len(blocks),
-            places=captions.places.to(index.device)[index],
+        layers = [AttentionLayer.of(block) for block in _blocks(self.model.text_model.encoder.layers, request)]
+        return _tower(
+            (recording, w, index),
+            (captions, request, layers),
             visible=captions.mask.to(index.device)[index].bool(),
-            **activations(recording, w, index, [AttentionLayer.of(block).out for block in blocks]),
             heads=self.model.config.text_config.num_attention_heads,
         )
 
@@ -260,6 +253,22 @@ def _padded(readings: Sequence[Reading], padding: int) -> tuple[Tensor, Tensor]:
     rows = [torch.tensor(reading.row) for reading in readings]
     ids = pad_sequence(rows, batch_first=True, padding_value=padding)
     return ids, pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+
+
+def _tower(
+    seen: tuple[Recording, list[Tensor], Tensor],
+    asked: tuple[Captions, CaptureRequest, list[AttentionLayer]],
+    **attends: Any,
+) -> Tower:
+    """The explained layers of P pairs, in which one token asks: that which is pooled."""
+    (recording, w, index), (captions, request, layers) = seen, asked
+    return Tower(
+        numbers=request.text_layers,
+        queries=(_query(captions, index),) * len(layers),
+        places=captions.places.to(index.device)[index],
+        **activations(recording, w, index, [layer.out for layer in layers]),
+        **attends,
+    )
 
 
 def _query(captions: Captions, index: Tensor) -> Tensor:
