@@ -57,7 +57,10 @@ def _check_hub(name: str) -> None:
         here = "there is no such folder, and no such model on the hub, or one that needs a login"
         raise ModelError(f"model {name}: {here}; give a folder, a hub id, or {BUILTIN}") from error
     except OfflineModeIsEnabled as error:
-        raise ModelError(f"model {name}: is no folder, is not in the hub's cache, and HF_HUB_OFFLINE is set") from error
+        raise ModelError(
+            f"model {name}: is no folder, is not in the hub's cache, and HF_HUB_OFFLINE is set; give a folder, "
+            f"or --model {BUILTIN}"
+        ) from error
     except Exception as error:  # the network raises nearly anything
         reason = str(error).strip().splitlines()[0][:100] if str(error).strip() else type(error).__name__
         raise ModelError(
