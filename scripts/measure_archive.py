@@ -11,12 +11,12 @@ import numpy as np
 
 from mmel_cli.archive import ArchiveOptions, ShardWriter
 from mmel_cli.attribution.hsrm import declared
-from mmel_cli.fields import MAP, TOKEN_MAP, Sizes
+from mmel_cli.fields import MAP, TOKEN_MAP, WORD_VALUE, Sizes
 from mmel_cli.types import Explanation, RunInfo, Word
 
 MODELS = {"6 layers, 12 x 12": (6, 12, 30), "12 layers, 14 x 14": (12, 14, 75)}
 RECORDS, TOKENS = 128, 8
-FIELDS = (MAP, TOKEN_MAP, *declared((1, 2, 4)))
+FIELDS = (MAP, TOKEN_MAP, *declared((1, 2, 4)), WORD_VALUE)
 
 
 def info(layers: int, side: int, tokens: int) -> RunInfo:
