@@ -64,7 +64,6 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     143 terminated; after the last two the same command goes on.
     """  # noqa: D301 - the parser of help wants the backspace
     from mmel_cli.config import load_config  # noqa: PLC0415 - torch loads only when a command runs
-    from mmel_cli.model import fetch_model  # noqa: PLC0415
     from mmel_cli.pipelines import explain as pipeline  # noqa: PLC0415
     from mmel_cli.runs import Events  # noqa: PLC0415
 
@@ -83,8 +82,8 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         return
     if out is None:
         raise UsageError("--out is missing: give the run folder, for example --out runs/first")
-    if source.exists():
-        fetch_model(resolved.model.name, console.say)  # before the progress bar, since downloads have bars of their own
+    # before the progress bar, since downloads have bars of their own
+    pipeline.fetch(source, out, resolved, console.say, overwrite=overwrite)
     with console.reporter() as report:
         events = Events(report.message, report.total, report.progress)
         summary, stopped = pipeline.explain(source, out, resolved, overwrite=overwrite, events=events)

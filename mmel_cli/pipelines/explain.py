@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from mmel_cli.archive import Archive, ShardWriter, load_archive
 from mmel_cli.attribution import find_method
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
-from mmel_cli.model import find_family, load_model
+from mmel_cli.model import BUILTIN, fetch_model, find_family, load_model
 from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Batch, Loader, by_count
 from mmel_cli.pipelines.engine import Engine
@@ -63,6 +63,18 @@ def plan(source_path: Path, config: RunConfig) -> Plan:
         else:
             pairs += 1
     return Plan(source.layout, pairs, failures, captionless, config.plain())
+
+
+def fetch(source_path: Path, out: Path, config: RunConfig, say: Callable[[str], None], *, overwrite: bool) -> None:
+    """Download a model of the hub that is not here yet, once input and run folder are as they must be.
+
+    Raises:
+        UsageError, ModelError: as `explain`.
+    """
+    if config.model.name != BUILTIN and not Path(config.model.name).exists():
+        open_input(source_path, config)
+        RunFolder(out, EXPLAINED, overwrite=overwrite).check()
+        fetch_model(config.model.name, say)
 
 
 def explain(

@@ -109,12 +109,12 @@ class RunFolder:
         self._failures: FailureLog | None = None
 
     def __enter__(self) -> Self:
-        self._check()
+        self.check()
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             lock = stack.enter_context((self.path / f"{LOCK}{self._suffix}").open("a"))
             self._hold(lock.fileno())
-            self._check()  # another process may have been faster
+            self.check()  # another process may have been faster
             if self._overwrite:
                 self._remove()
             if not (self.path / self.kind.marker).exists():
@@ -165,7 +165,7 @@ class RunFolder:
         """Standard JSON, without NaN."""
         self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Refuse what is not this command's, before anything is written."""
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--out {self.path}: is a file; give a folder")
