@@ -73,8 +73,11 @@ class ModelConfig(Section):
     @classmethod
     def _pair(cls, value: Any) -> Any:
         """Text like 224,336 as --set gives it, one number for a square."""
-        value = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-        return (value, value) if isinstance(value, int) else value
+        parts = value.split(",") if isinstance(value, str) else value
+        parts = (parts, parts) if isinstance(parts, int) else parts
+        if parts is not None and (len(parts) != 2 or not all(str(part).strip().isdecimal() for part in parts)):
+            raise ValueError("must be height,width in pixels, for example 224,336")
+        return None if parts is None else tuple(int(part) for part in parts)
 
     @field_validator("image_size")
     @classmethod

@@ -92,6 +92,8 @@ def test_another_method_by_option_drops_the_files_parameters(tmp_path):
         ("batch_size: many\n", "line 1: batch_size"),
         ("batch_size: 0\n", "line 1: batch_size"),
         ("model:\n  - 1\n", "line 1: model"),
+        ("model:\n  image_size: wide\n", "line 2: model.image_size: must be height,width in pixels"),
+        ("model:\n  image_size: [0, 8]\n", "line 2: model.image_size: must be height,width in pixels"),
         ("method:\n  name: no\n", "line 1: method"),
         ("method:\n  name: flow\n  scales: [1]\n", "line 3: method.scales: no such setting"),
         ("method:\n  name: nope\n", "there are mmel, grad-eclip, flow"),

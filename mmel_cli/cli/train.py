@@ -79,5 +79,7 @@ def train_weights(  # noqa: PLR0913, PLR0917 - one parameter an option
 def _show(training) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
     for name, before in training.before.items():
         console.result(f"{name} on the validation images: {before:.4f} untrained, {training.after[name]:.4f} trained")
+    if training.before and training.after == training.before:
+        console.say("Nothing was learned: no epoch was better than the untrained start, which is what the file holds")
     if training.before:
         console.result(f"Weights: {training.weights} (curve and pictures in {training.folder})")

@@ -11,7 +11,7 @@ from mmel_cli.data.metadata import NAMES
 from mmel_cli.data.paths import is_image, resolve, shown, walk
 from mmel_cli.errors import RecordError, UsageError
 
-LAYOUTS = "metadata.csv or metadata.jsonl, COCO captions, a table, images with .txt files, tar shards"
+LAYOUTS = "metadata.csv or metadata.jsonl, COCO captions, a table, or tar shards"
 _CLUES = 3
 _LOOKED_AT = 10_000  # files
 
@@ -27,13 +27,12 @@ def _folder(request: Request) -> Iterator[str]:
     path = request.path
     for file in table.table_files(path):
         yield f"{shown(file.name)} {_columns(file, request)}"
-    for name in coco.json_files(path):
-        if coco.holds(path / name, (b'"images"', b'"annotations"')):
-            yield f"{shown(name)} has annotations without captions; give COCO's captions_*.json"
+    yield from _json(path)
     for file in sorted(path.iterdir()):
         if file.suffix.lower() in (*table.SUFFIXES, ".json", ".tar") and not file.is_dir():
             yield from _refused(path, file.name)
     files = list(islice(walk(path), _LOOKED_AT))
+    yield from _deeper(files)
     for file in sorted(path.glob("*.jsonl")):
         yield f"{shown(file.name)} is read if it is named {NAMES[1]}, or given itself as INPUT"
     pictures = sum(is_image(name) for name in files)
@@ -45,6 +44,22 @@ def _folder(request: Request) -> Iterator[str]:
     listed = ", ".join(f"{kind} ({number})" for kind, number in kinds.most_common(5))
     if not pictures:
         yield f"holds no images{f' but {shown(listed)}' if listed else ''}; give {LAYOUTS}"
+
+
+def _json(path: Path) -> Iterator[str]:
+    """JSON files that are no captions of COCO."""
+    for name in coco.json_files(path):
+        if coco.holds(path / name, (b'"images"', b'"annotations"')):
+            yield f"{shown(name)} has annotations without captions; give COCO's captions_*.json"
+        else:
+            yield f"{shown(name)} is no COCO captions JSON; write it as a table"
+
+
+def _deeper(files: list[str]) -> Iterator[str]:
+    """Tables that do not lie at the top."""
+    for name in files:
+        if "/" in name and PurePosixPath(name).suffix.lower() in (*table.SUFFIXES, ".jsonl"):
+            yield f"{shown(name)} lies deeper; give it, or its folder, as INPUT"
 
 
 def _refused(folder: Path, name: str) -> Iterator[str]:

@@ -38,6 +38,8 @@ def recognise(request: Request) -> Source | None:
         return None
     refuse_caption(request)
     check_header(table.file, table.delimiter)
+    if next(table.rows(), None) is None:
+        raise UsageError(f"{shown(str(table.file))}: has a header and no row below it")
     names = (row[table.image] for _, row in islice(table.rows(), _LOOKED_AT) if not isinstance(row, RecordError))
     place = find_place(request.folder, table.file, names, above=False)
     return Source(request, f"table ({table.layout}{place.layout})", _Read(table, place).read)

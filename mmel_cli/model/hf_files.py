@@ -132,14 +132,21 @@ def _load(checkpoint: Checkpoint, kind: Any, processor_kind: Any) -> Loaded:
     processor = attempt(name, lambda: processor_kind.from_pretrained(source))
     check_tokenizer_files(checkpoint)
     tokenizer = attempt(name, lambda: AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+    file = weights_file(checkpoint)
     options: dict[str, Any] = {
         "dtype": "auto",
-        "use_safetensors": weights_file(checkpoint).endswith((".safetensors", ".safetensors.index.json")),
+        "use_safetensors": file.endswith((".safetensors", ".safetensors.index.json")),
         "weights_only": True,  # a .bin file is a pickle: nothing but tensors is taken from it
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # they are reported, so that check_weights names them
     }
-    model, report = attempt(name, lambda: kind.from_pretrained(source, **options))
+    try:
+        model, report = kind.from_pretrained(source, **options)
+    except Exception as error:  # nearly anything; what torch advises about a pickle that holds more is not passed on
+        more = "" if options["use_safetensors"] else ", or holds more than tensors"
+        raise checkpoint.refuse(
+            f"its {file} cannot be loaded by its config.json, is damaged{more}; give the whole checkpoint"
+        ) from error
     check_weights(checkpoint, report)
     check_tokenizer(checkpoint, tokenizer, model.config.text_config.vocab_size)
     side = model.config.vision_config.image_size

@@ -40,7 +40,7 @@ def words_of(caption: str, spans: Sequence[Span], count: int) -> tuple[Word, ...
     A word is a run of tokens with no whitespace between them in the caption. Where one of two tokens touches the other
     with a Han character or kana, which are written without spaces, they are two words; marks, joiners, variation
     selectors and punctuation stay with the word they follow, and tokens that share a character stay together.
-    A token with an empty span belongs to no word.
+    A token with an empty span belongs to no word. A word of which only the first tokens are read is whole all the same.
 
     Characters that the tokenizer dropped (an accent of its own, a zero-width space, punctuation) belong to the word
     that they touch, first the one they follow; those that touch none belong to the word before them, at the beginning
@@ -49,10 +49,11 @@ def words_of(caption: str, spans: Sequence[Span], count: int) -> tuple[Word, ...
     Args:
         caption: as it stands.
         spans: of all tokens of its text, in order.
-        count: how many of them the model reads; further ones only end the last word.
+        count: how many of them the model reads.
     """
     runs: list[Span] = []
-    for span in spans[:count]:
+    begun = 0  # runs whose first token is read
+    for number, span in enumerate(spans):
         start, end = trimmed(caption, span)
         if start >= end:
             continue
@@ -60,7 +61,9 @@ def words_of(caption: str, spans: Sequence[Span], count: int) -> tuple[Word, ...
             runs[-1] = (min(runs[-1][0], start), max(runs[-1][1], end))
         else:
             runs.append((start, end))
-    unread = min((start for start, end in spans[count:] if start < end), default=len(caption))
+            begun += number < count
+    unread = runs[begun][0] if begun < len(runs) else len(caption)
+    runs = runs[:begun]
     return tuple(Word(caption[start:end], start, end) for start, end in _with_dropped(caption, runs, unread))
 
 

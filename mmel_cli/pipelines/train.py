@@ -1,6 +1,7 @@
 """`mmel train-weights`: from a dataset or an archive to a weights file, its log and its pictures."""
 
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmel_cli.archive import load_archive
@@ -52,12 +53,31 @@ def train_weights(
         run, failed = source, 0
         if dataset:
             run = work / EXPLAINED_RUN
-            failed, stopped = _explain(source, run, config, events)
+            first = _Counted(events)
+            failed, stopped = _explain(source, run, config, replace(events, progress=first.progress))
+            events = replace(events, total=first.total)
             if stopped is not None:
                 return nothing_yet(out, work, stopped)
         archive = stack.enter_context(load_archive(run))
         scales = check_fusable(archive, run).plain()["scales"]
         return Learning(run, archive, tuple(scales), config, out, folder, events).train(stack, failed)
+
+
+@dataclass
+class _Counted:
+    """What passed in a first pass, so that the total of a second one on the same progress line covers both."""
+
+    events: Events
+    passed: int = 0
+
+    def progress(self, done: int, failed: int) -> None:
+        """Of the first pass."""
+        self.passed += done + failed
+        self.events.progress(done, failed)
+
+    def total(self, count: int) -> None:
+        """Of the second pass."""
+        self.events.total(self.passed + count)
 
 
 def _is_archive(path: Path) -> bool:

@@ -68,3 +68,12 @@ def test_every_method_says_what_it_does_without_a_class_token(mmel):
     for method in METHODS.values():
         assert method.on_probe in out.replace("\n", " ")
     assert "on_probe" in json.loads(mmel("methods", "--json")[1])["flow"]
+
+
+def test_a_training_that_learns_nothing_says_so(tiny, masked, tmp_path, mmel):
+    """One epoch at a learning rate that moves nothing: the file holds the untrained start."""
+    rate = ["--set", "training.epochs=1", "--set", "training.learning_rate=1e-30", "--set", "training.validation=0.3"]
+    code, _, err = mmel("train-weights", masked, "--out", tmp_path / "w.safetensors", "--model", tiny, *rate)
+    assert code == 0, err
+    assert "Nothing was learned: no epoch was better than the untrained start" in err.replace("\n", " ")
+    assert "-" not in err.rsplit("records/s", 1)[-1].split("s left")[0]

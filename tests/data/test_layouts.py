@@ -160,6 +160,18 @@ RECOGNISED = {
 REFUSED = {
     "nothing": (lambda r: folder(r).parent / "none", "does not exist"),
     "images alone": (folder, "holds images but no captions for them; put a.txt beside a.jpg"),
+    "another JSON": (
+        lambda r: folder(r, data__json=[{"a": 1}]),
+        "data.json is no COCO captions JSON; write it as a table",
+    ),
+    "a table further down": (
+        lambda r: write(folder(r) / "deep/results.csv", "image,caption\na.png,x\n").parents[1],
+        "deep/results.csv lies deeper; give it, or its folder, as INPUT",
+    ),
+    "a table without rows": (
+        lambda r: folder(r, t__csv="file_name,caption\n"),
+        "t.csv: has a header and no row below it",
+    ),
     "videos": (lambda r: write(r / "a.mp4").parent, "holds no images but .mp4 (1)"),
     "imagefolder with other columns": (
         lambda r: folder(r, metadata__csv="img,text\na.png,x\n"),

@@ -108,7 +108,8 @@ REFUSED = {
     "x_clip": ("clip", other_type("xclip"), "its type is 'xclip'; mmel explains"),
     "no pooling head": ("siglip", no_head, "no pooling head (vision_use_head)"),
     "no weights": ("clip", lambda f: without(f, "model.safetensors"), "no weights (model.safetensors or"),
-    "a pickle that runs code": ("clip", malicious, "cannot be loaded"),
+    "a pickle that runs code": ("clip", malicious,
+        "its pytorch_model.bin cannot be loaded by its config.json, is damaged, or holds more than tensors; give"),
 }  # fmt: skip
 
 

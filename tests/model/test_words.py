@@ -44,14 +44,17 @@ def test_tokens_are_the_text_that_they_stand_for(builtin):
     assert joined.replace("éé", "é") == "AstripedDOG,é"
 
 
-def test_a_caption_cut_in_a_word_ends_with_what_was_read(builtin):
+def test_a_word_that_the_context_cuts_is_whole(builtin):
+    """Its value is that of the whole word, so it is shown whole."""
     long = "zq" * 100
     captions = builtin.tokenize([long])
     (word,) = captions.words[0]
     assert bool(captions.truncated[0])
     assert len(captions.tokens[0]) == builtin.spec.max_tokens
-    assert word.text == "".join(captions.tokens[0])
-    assert (word.start, word.end) == (0, len(word.text))
+    assert "".join(captions.tokens[0]) == long[: builtin.spec.max_tokens]
+    assert (word.text, word.start, word.end) == (long, 0, len(long))
+    words = builtin.tokenize(["a " + "b " * 28 + long + " c"]).words[0]
+    assert [word.text for word in words][-2:] == ["b", long]
 
 
 @pytest.mark.parametrize(
@@ -60,8 +63,8 @@ def test_a_caption_cut_in_a_word_ends_with_what_was_read(builtin):
         ("a dog", [(0, 1), (1, 5)], 2, [("a", 0, 1), ("dog", 2, 5)]),  # a tokenizer that counts blanks to a token
         ("a dog", [(0, 2), (1, 5)], 2, [("a", 0, 1), ("dog", 2, 5)]),
         ("a dog", [(0, 1), (1, 1), (2, 4), (4, 5)], 4, [("a", 0, 1), ("dog", 2, 5)]),
-        ("dogs", [(0, 2), (2, 4)], 1, [("do", 0, 2)]),  # what was not read ends the word
-        ("do\u0301gs", [(0, 2), (3, 5)], 1, [("do\u0301", 0, 3)]),
+        ("dogs a", [(0, 2), (2, 4), (5, 6)], 1, [("dogs", 0, 4)]),  # read in part, so whole
+        ("do\u0301gs", [(0, 2), (3, 5)], 1, [("do\u0301gs", 0, 5)]),
         ("x", [(0, 0)], 1, []),
     ],
 )
