@@ -1,7 +1,8 @@
 """The configuration of a run: defaults, a YAML file, --set and options merged in that order, then validated once.
 
 The settings of each part live with the part (image limits, archive, heatmap, method parameters); this module composes
-them, refuses what it does not know, and says where the mistake is.
+them, refuses what it does not know, and says where the mistake is. It is longer than other modules because it is the
+one list of what every command can be told.
 """
 
 import dataclasses

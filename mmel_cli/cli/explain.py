@@ -54,8 +54,15 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     sidecar files      a folder of images: a.jpg with a.caption or a.txt
     tar shards         a folder of .tar files, or one (webdataset, img2dataset)
 
-    Models (hub id or folder): CLIP, MetaCLIP 2, AltCLIP, Chinese-CLIP, SigLIP, SigLIP 2 of fixed resolution, and
-    open_clip checkpoints of the standard kind; README says more.
+    Models, by hub id or folder; any other kind is refused by name:
+
+    \b
+    clip, metaclip_2   CLIP, MetaCLIP 2
+    altclip            AltCLIP
+    chinese_clip       Chinese-CLIP
+    siglip             SigLIP, SigLIP 2 of fixed resolution
+    open_clip          open_clip_config.json with standard towers
+    builtin            a small CLIP that comes with mmel
 
     Each word's value is what the score loses without it. That takes one text forward a word and distinct caption (10 to
     30 % more time for short captions); --set word_values=false saves it on very large inputs.
