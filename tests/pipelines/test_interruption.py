@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -87,19 +88,30 @@ def broken(tmp_path_factory):
 
 @pytest.mark.slow
 def test_forty_kills_leave_the_archive_of_an_uninterrupted_run(broken, tiny, tmp_path, spawn):
-    photos = broken
-    whole = spawn(photos, tmp_path / "whole", tiny)
+    """Two folders at a time, each run is of one thread: half of the kills in each."""
+    whole = spawn(broken, tmp_path / "whole", tiny)
     began = time.monotonic()
     whole.join(120)
     length = time.monotonic() - began
     assert whole.exitcode == 0
-    expected, chance, kills, finished = columns(tmp_path / "whole"), random.Random(0), 0, 0
+    expected = columns(tmp_path / "whole")
     assert len(expected["id"]) == 38
     assert [len(ids) for ids in committed(tmp_path / "whole").values()] == [8, 9, 8, 9, 4]  # each ends with a batch
-    run, before = tmp_path / "run0", {}
-    while kills < KILLS or not before:
-        process = spawn(photos, run, tiny)
-        process.join(chance.uniform(0.2, 1.1) * length)
+
+    def kill(half):
+        return killed(lambda run: spawn(broken, run, tiny), tmp_path / f"half{half}", (expected, length), half)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(finished >= 1 for finished in pool.map(kill, range(2)))
+
+
+def killed(start, place, whole, seed):
+    """Kill runs at random moments, KILLS / 2 times, and let the last one end; how many ended with the whole archive."""
+    (expected, length), chance, kills, finished = whole, random.Random(seed), 0, 0
+    run, before = place / "run0", {}
+    while kills < KILLS // 2 or before or not finished:
+        process = start(run)
+        process.join(chance.uniform(0.2, 1.1) * length if kills < KILLS // 2 else 120)
         if process.exitcode is None:
             with contextlib.suppress(ProcessLookupError):  # it may end by itself in between
                 os.kill(process.pid, signal.SIGKILL)
@@ -111,15 +123,13 @@ def test_forty_kills_leave_the_archive_of_an_uninterrupted_run(broken, tiny, tmp
         assert len(ids) == len(set(ids))
         before = now
         if process.exitcode == 0:
-            found = columns(run)
-            assert found.keys() == expected.keys()
-            for name, values in expected.items():
-                assert np.array_equal(values, found[name], equal_nan=values.dtype.kind == "f"), name
+            values = columns(run)
+            assert values.keys() == expected.keys()
+            for name, column in expected.items():
+                assert np.array_equal(column, values[name], equal_nan=column.dtype.kind == "f"), name
             finished += 1
-            run, before = tmp_path / f"run{finished}", {}
-            if kills >= KILLS:
-                break
-    assert finished >= 1
+            run, before = place / f"run{finished}", {}
+    return finished
 
 
 def test_a_run_on_tars_goes_on_after_a_kill_and_ends_the_same(tiny, tmp_path, spawn):
