@@ -64,8 +64,8 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     open_clip          open_clip_config.json with standard towers
     builtin            a small CLIP that comes with mmel
 
-    Each word's value is what the score loses without it. That takes one text forward a word and distinct caption (10 to
-    30 % more time for short captions); --set word_values=false saves it on very large inputs.
+    Each word's value is what the score loses without it. That takes one text forward a word and distinct caption (5 to
+    10 % more time at the size of ViT-B/16, for short captions); --set word_values=false saves it on very large inputs.
 
     Exit codes: 0 all done, 1 failed, 2 usage, 3 done but some pairs failed (see failures.jsonl), 130 interrupted,
     143 terminated; after the last two the same command goes on.
