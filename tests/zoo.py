@@ -1,6 +1,9 @@
 """Random models of every architecture, each with every kind of tokenizer that it may have, small enough for a test."""
 
+import json
+
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE, Unigram, WordLevel, WordPiece
 from tokenizers.processors import TemplateProcessing
@@ -165,3 +168,9 @@ def make_model(folder, family, kind="bytes", *, seed=0, tokenizer=None, side=SID
     tokenizer.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+def processor_of(folder):
+    """transformers' own image processor of a folder, in its PIL form."""
+    kind = json.loads((folder / "preprocessor_config.json").read_text())["image_processor_type"].removesuffix("Pil")
+    return getattr(transformers, f"{kind}Pil").from_pretrained(folder)

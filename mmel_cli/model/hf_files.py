@@ -110,7 +110,7 @@ def load_siglip(checkpoint: Checkpoint, want: Want) -> Adapter:
     """Load a SigLIP, or a SigLIP 2 of fixed resolution, which has the same layout."""
     loaded = _load(checkpoint, SiglipModel, SiglipImageProcessorPil)
     model, tokenizer, _ = loaded
-    if not model.config.vision_config.vision_use_head:
+    if not model.vision_model.use_head:
         raise checkpoint.refuse("its vision tower has no pooling head (vision_use_head), so it has no image embedding")
     if tokenizer.pad_token_id is None:
         raise checkpoint.refuse("its tokenizer has no padding token, with which the model reads every caption")

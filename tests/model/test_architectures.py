@@ -9,7 +9,7 @@ import torch
 from oracles.watched import one_pair, watched
 from PIL import Image
 from transformers import AutoModel, AutoTokenizer
-from zoo import ARCHITECTURES, CAPTIONS, CONTEXT, KINDS, make_model
+from zoo import ARCHITECTURES, CAPTIONS, CONTEXT, KINDS, make_model, processor_of
 
 from mmel_cli.attribution import METHODS, gae, ops
 from mmel_cli.model import Adapter, CaptureRequest, CoverProbe, LeftOut, load_model
@@ -72,12 +72,6 @@ def framing(encoded, tokenizer):
     if tokenizer("a")["input_ids"][0] in tokenizer.all_special_ids:
         framed[:, 0] = True
     return framed
-
-
-def processor_of(folder):
-    from transformers import AutoImageProcessor
-
-    return AutoImageProcessor.from_pretrained(folder, backend="pil")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,8 +5,8 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModel
-from zoo import make_model
+from transformers import AutoModel
+from zoo import make_model, processor_of
 
 from mmel_cli import load_archive
 from mmel_cli.errors import ModelError
@@ -97,7 +97,7 @@ def test_where_patches_do_not_fill_the_input_the_rest_is_left_out(tmp_path, fami
     assert pixels.values.shape == (3, 40, 40)
     assert pixels.box == (0.0, 0.0, pytest.approx(400), pytest.approx(400))
     capture = model.capture([pixels], captions, [(0, 0)], CaptureRequest((1, 2, 3), (1, 2)))
-    whole = torch.from_numpy(AutoImageProcessor.from_pretrained(place, backend="pil")(image)["pixel_values"][0])
+    whole = torch.from_numpy(processor_of(place)(image)["pixel_values"][0])
     with torch.no_grad():
         embeds = raw.get_image_features(whole[None]).pooler_output
     expected = torch.cosine_similarity(embeds, model.embed_texts(captions))
