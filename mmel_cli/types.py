@@ -13,7 +13,7 @@ Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the original image, after EXIF orientation."""
 
 Map = Float[np.ndarray, "height width"]
-Gradient = Literal["plain", "balanced", "none"]
+Gradient = Literal["plain", "balanced", "balanced-norms", "none"]
 Trained = Literal["untrained", "shipped", "file"]
 
 

@@ -1,7 +1,11 @@
-"""Train the builtin CLIP on generated scenes, and measure it on the test split.
+"""Train the builtin CLIP on generated scenes, or the control that it is compared with; measure it on the test split.
 
     python scripts/train_builtin.py train --out runs/builtin --steps 10000    (run again to go on after an interruption)
+    python scripts/train_builtin.py train --out runs/control --shape control --steps 6000 --compile
     python scripts/train_builtin.py evaluate --model mmel_cli/model/builtin
+
+The control never ships. It has another width, number of heads and layers, grid, patch and seed, and other scenes, so
+that what is chosen on both models is not chosen for one.
 
 Objective: the symmetric contrastive loss of CLIP over several captions an image, with captions that are one swap away
 from the truth as further negatives. Captions that happen to be true of another image in the batch are known exactly
@@ -34,8 +38,34 @@ from mmel_cli.data.scenes.captions import NUMBERS, PREFIXES, RELATIONS, full_cap
 from mmel_cli.data.scenes.paint import paint
 from mmel_cli.data.scenes.sample import COLOURS, SHAPES, SIZES, TEXTURES
 
-SIDE, PATCH, SCENE_SIDE, DATA_SEED = 96, 8, 192, 0
+SCENE_SIDE, DATA_SEED = 192, 0  # of the choices that measure a model
 VIEWS, NEGATIVES, CHOICES = 2, 3, 64
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one model differs from another in; `seed` is that of its weights and its training scenes."""
+
+    side: int
+    patch: int
+    width: int
+    layers: int
+    heads: int
+    text_width: int
+    text_layers: int
+    text_heads: int
+    joint: int
+    seed: int
+
+
+MODELS = {
+    "builtin": Shape(
+        96, 8, width=128, layers=6, heads=4, text_width=96, text_layers=4, text_heads=4, joint=128, seed=0
+    ),
+    "control": Shape(
+        100, 10, width=112, layers=5, heads=7, text_width=80, text_layers=3, text_heads=5, joint=96, seed=7
+    ),
+}
 
 
 def make_tokenizer() -> CLIPTokenizer:
@@ -58,15 +88,17 @@ def make_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=merges, model_max_length=32)
 
 
-def make_model(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """1.7 M parameters: 6 vision layers on a 12 x 12 grid, 4 text layers."""
+def make_model(tokenizer: CLIPTokenizer, shape: Shape) -> CLIPModel:
+    """1.7 M parameters for the builtin model: 6 vision layers on a 12 x 12 grid, 4 text layers."""
     end = tokenizer.eos_token_id
-    text = {"vocab_size": len(tokenizer), "hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 4}
-    text |= {"num_attention_heads": 4, "max_position_embeddings": 32, "projection_dim": 128}
+    text = {"vocab_size": len(tokenizer), "hidden_size": shape.text_width, "intermediate_size": 4 * shape.text_width}
+    text |= {"num_hidden_layers": shape.text_layers, "num_attention_heads": shape.text_heads}
+    text |= {"max_position_embeddings": 32, "projection_dim": shape.joint}
     text |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": end, "pad_token_id": end}
-    vision = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 4}
-    vision |= {"image_size": SIDE, "patch_size": PATCH, "projection_dim": 128}
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=128)
+    vision = {"hidden_size": shape.width, "intermediate_size": 4 * shape.width, "num_hidden_layers": shape.layers}
+    vision |= {"num_attention_heads": shape.heads, "image_size": shape.side, "patch_size": shape.patch}
+    vision |= {"projection_dim": shape.joint}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=shape.joint)
     # on the CPU the backward of the fused attention kernel is 4 times slower than plain matrix products
     model = CLIPModel._from_config(config, attn_implementation="eager")
     start_well(model)
@@ -83,7 +115,8 @@ def start_well(model: CLIPModel) -> None:
     """
     tower = model.vision_model
     position = tower.embeddings.position_embedding.weight
-    position[1:] = wave_positions(SIDE // PATCH, position.shape[1])
+    grid = tower.config.image_size // tower.config.patch_size
+    position[1:] = wave_positions(grid, position.shape[1])
     for block in tower.encoder.layers:
         attention = block.self_attn
         for projection in (attention.q_proj, attention.v_proj, attention.out_proj):
@@ -110,9 +143,9 @@ def wave_positions(side: int, width: int) -> Tensor:
     return 0.3 * torch.cat([rows, rows.transpose(0, 1)], 2).flatten(0, 1)
 
 
-def make_processor() -> ImageProcessor:
-    """CLIP's preprocessing at the builtin model's size."""
-    return ImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+def make_processor(side: int) -> ImageProcessor:
+    """CLIP's preprocessing at the model's size."""
+    return ImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
 
 @dataclass(frozen=True)
@@ -131,8 +164,9 @@ class Batches(torch.utils.data.Dataset):
     Scenes hold one object for the first `singles` of the run, one to four after that.
     """
 
-    def __init__(self, tokenizer: CLIPTokenizer, size: int, steps: int, first: int, singles: float) -> None:
-        self.tokenizer, self.size, self.steps, self.first, self.singles = tokenizer, size, steps, first, singles
+    def __init__(self, tokenizer: CLIPTokenizer, args: argparse.Namespace, seed: int, first: int) -> None:
+        self.tokenizer, self.seed, self.first = tokenizer, seed, first
+        self.size, self.steps, self.singles = args.batch, args.steps, args.singles
 
     def __len__(self) -> int:
         return self.steps - self.first
@@ -140,8 +174,8 @@ class Batches(torch.utils.data.Dataset):
     def __getitem__(self, item: int) -> Batch:
         step = self.first + item
         counts = (1,) if step < self.singles * self.steps else (1, 2, 3, 4)
-        scenes = [sample_scene(DATA_SEED, "train", step * self.size + i, counts) for i in range(self.size)]
-        rng = np.random.default_rng([DATA_SEED, 10, step])
+        scenes = [sample_scene(self.seed, "train", step * self.size + i, counts) for i in range(self.size)]
+        rng = np.random.default_rng([self.seed, 10, step])
         views: list[list[Caption]] = [[] for _ in range(VIEWS)]
         negatives: list[Caption] = []
         for scene in scenes:
@@ -215,13 +249,14 @@ def load_state(folder: Path, model: CLIPModel, optimizer: torch.optim.AdamW) -> 
 
 def train(args: argparse.Namespace) -> None:
     """Train, logging one JSON line every 50 steps and a validation line every `--check`."""
-    torch.manual_seed(args.seed)
+    shape = MODELS[args.shape]
+    torch.manual_seed(shape.seed)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     args.out.mkdir(parents=True, exist_ok=True)
     made = (args.out / "tokenizer.json").exists()  # learned once: equal counts may be merged in another order
     tokenizer = CLIPTokenizer.from_pretrained(args.out) if made else make_tokenizer()
-    processor = make_processor()
-    model = make_model(tokenizer).to(device)
+    processor = make_processor(shape.side)
+    model = make_model(tokenizer, shape).to(device)
     if args.vision_from:
         take_vision(model, args.vision_from)
     optimizer = optimizer_for(model, args.rate)
@@ -232,13 +267,13 @@ def train(args: argparse.Namespace) -> None:
     mean = torch.tensor(processor.image_mean, device=device).view(3, 1, 1)
     spread = torch.tensor(processor.image_std, device=device).view(3, 1, 1)
     loader = torch.utils.data.DataLoader(
-        Batches(tokenizer, args.batch, args.steps, first, args.singles), batch_size=None, num_workers=args.workers
+        Batches(tokenizer, args, shape.seed, first), batch_size=None, num_workers=args.workers
     )
     log, since = (args.out / "training_log.jsonl").open("a"), time.perf_counter()
     for step, batch in enumerate(loader, first):
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, args.steps, args.rate)
-        pixels, _ = paint(batch.scenes, SIDE, device, clutter=step >= args.clean * args.steps)
+        pixels, _ = paint(batch.scenes, shape.side, device, clutter=step >= args.clean * args.steps)
         with torch.autocast(device.type, torch.bfloat16):
             images = vision((pixels - mean) / spread).pooler_output
             texts = model.get_text_features(batch.ids.to(device), batch.mask.to(device)).pooler_output
@@ -328,7 +363,7 @@ def main() -> None:
     command.add_argument("--steps", type=int, default=10000)
     command.add_argument("--batch", type=int, default=64)
     command.add_argument("--rate", type=float, default=1e-3)
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--shape", choices=list(MODELS), default="builtin")
     command.add_argument("--check", type=int, default=500)
     command.add_argument("--clean", type=float, default=0.12, help="part of the run without clutter")
     command.add_argument("--singles", type=float, default=0.42, help="part of the run with one object a scene")

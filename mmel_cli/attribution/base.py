@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -26,6 +26,12 @@ OF_MODEL = {
     "one_head": "attention as one head",
 }
 """What a method may need of a model that not every model gives."""
+NEEDS = OF_MODEL | {
+    "truth": "a mask or boxes of each record",
+    "seeds": "nothing of the model: numbers drawn from the record id",
+    "probe": "forwards of altered images and captions",
+}
+"""Every optional part of a Capture."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,14 @@ class LayerParams:
 
 @dataclass(frozen=True)
 class GradientParams(LayerParams):
-    """Those of the gradient methods: `shifts` and `zooms` of the input that maps are averaged over, at as many costs.
+    """Those of the gradient methods: how the backward goes, and what views of the input maps are averaged over.
 
-    `shifts` counts the image itself; each of `zooms` is one more view.
+    `gradient`: "plain", or "balanced" (attention and the gates of activations are constants in the backward), or
+    "balanced-norms" (the deviations of layer norms too; METHOD 2). `shifts` counts the image itself; each of `zooms` is
+    one more view, at one more cost.
     """
 
+    gradient: Literal["plain", "balanced", "balanced-norms"] = "plain"
     shifts: int = 1
     zooms: tuple[float, ...] = ()
 
@@ -53,6 +62,13 @@ class GradientParams(LayerParams):
     def several(self) -> bool:
         """Whether there is more than one view."""
         return len(views_of(self.shifts, self.zooms, 1)) > 1
+
+
+@dataclass(frozen=True)
+class BalancedParams(GradientParams):
+    """Those of the gradient methods that go backwards by balanced gradients unless told otherwise."""
+
+    gradient: Literal["plain", "balanced", "balanced-norms"] = "balanced"
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,7 @@ class Method:
     name: str
     summary: str
     source: str
+    cost: str  # in passes through the model, for an image and a caption
     params: type[LayerParams]
     explain: Callable[[Capture, Any, Any], Attribution]
     fields: Callable[[Any, Target], tuple[Field, ...]] = lambda _params, _target: (MAP, TOKEN_MAP)
@@ -97,9 +114,15 @@ class Method:
     fuse: Callable[[dict[str, Tensor], Any, Any], Tensor] | None = None
 
     @property
-    def gradient(self) -> Gradient:
-        """How it goes backwards through the model."""
-        return "plain" if issubclass(self.params, GradientParams) else "none"
+    def modality(self) -> str:
+        """What of a pair it explains, by the fields that it declares for its default parameters."""
+        names = {field.name for field in self.fields(self.params(), Target("", "", (1,)))}
+        return "image and caption" if TOKEN_MAP.name in names else "image"
+
+
+def gradient_of(params: LayerParams) -> Gradient:
+    """How a method with these parameters goes backwards through the model."""
+    return params.gradient if isinstance(params, GradientParams) else "none"
 
 
 def resolve_layers(layers: Layers, total: int, name: str = "layers") -> tuple[int, ...]:

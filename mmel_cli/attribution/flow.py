@@ -3,14 +3,14 @@
 import torch
 
 from mmel_cli.attribution import ops
-from mmel_cli.attribution.base import GradientParams, Method
+from mmel_cli.attribution.base import BalancedParams, Method
 from mmel_cli.fields import MAP, TOKEN_MAP, Field
 from mmel_cli.tensors import Attribution, Capture
 
 FLOW = Field("layers/flow", ("layers", "rows", "columns"), "C_l: exact attention times its gradient", evidence=True)
 
 
-def explain(capture: Capture, _params: GradientParams, _state: None) -> Attribution:
+def explain(capture: Capture, _params: BalancedParams, _state: None) -> Attribution:
     """Map = sum_l C_l, signed."""
     image, text = capture.image, capture.text
     layers = ops.patches([ops.flow(image, layer) for layer in range(len(image.numbers))], capture.grid)
@@ -22,8 +22,9 @@ METHOD = Method(
     name="flow",
     summary="exact attention times attention gradient, signed sum over layers",
     source="METHOD 2 (gradient times attention, per head)",
+    cost="1 forward and 1 backward",
     on_probe="what every patch sends in the encoder layers, and what the probe takes in the pooling layer",
-    params=GradientParams,
+    params=BalancedParams,
     explain=explain,
     fields=lambda _params, _target: (MAP, TOKEN_MAP, FLOW),
 )

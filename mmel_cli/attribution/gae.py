@@ -40,6 +40,7 @@ METHOD = Method(
     name="gae",
     summary="positive attention times attention gradient, propagated through the layers",
     source="Chefer et al., ICCV 2021, arXiv 2103.15679",
+    cost="1 forward and 1 backward",
     on_probe="propagated through the encoder layers, then the probe's row of the pooling layer",
     params=GradientParams,
     explain=explain,

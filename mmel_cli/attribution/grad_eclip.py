@@ -55,6 +55,7 @@ METHOD = Method(
     name="grad-eclip",
     summary="attention gradient times loosened attention, last layer by default",
     source="Zhao et al., ICML 2024, arXiv 2502.18816",
+    cost="1 forward, and 1 backward of the explained layers",
     on_probe="by default the probe's attention in the pooling layer; in an encoder layer the sum over all rows",
     version="2",
     params=Params,

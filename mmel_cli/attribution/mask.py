@@ -25,6 +25,7 @@ METHOD = Method(
     name="mask",
     summary="the part of each patch inside the input's mask or boxes, the ceiling of a comparison",
     source="control",
+    cost="none beside the forward",
     on_probe="the same: it does not look at the model",
     params=Params,
     explain=explain,

@@ -95,6 +95,7 @@ METHOD = Method(
     name="mmel",
     summary="evidence of all layers, fused over scales, look-alike regions, text alignment and layers",
     source="our formulation of MMEL (arXiv 2509.15243), METHOD 3",
+    cost="1 forward and 1 backward, and the evidence of each layer",
     on_probe="as grad-eclip and flow do; alignment is that of a patch that the probe attends to alone",
     params=Params,
     explain=explain,

@@ -38,6 +38,7 @@ METHOD = Method(
     name="random",
     summary="uniform random numbers, the floor of a comparison",
     source="control",
+    cost="none beside the forward",
     on_probe="the same: it does not look at the model",
     version="2",
     params=Params,

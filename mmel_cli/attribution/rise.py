@@ -105,6 +105,7 @@ METHOD = Method(
     name="rise",
     summary="random masks weighted by their score: a thousand forwards an image, and of the caption",
     source="Petsiuk et al., BMVC 2018, arXiv 1806.07421",
+    cost="method.masks forwards of the image tower an image, and of the text tower a pair",
     version="2",
     params=Params,
     explain=explain,

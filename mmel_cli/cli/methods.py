@@ -1,26 +1,42 @@
 """mmel methods."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from mmel_cli.cli import console, options
 
+if TYPE_CHECKING:
+    from mmel_cli.attribution import Method
+
 
 def methods(json: options.Json = False) -> None:
-    """List the attribution methods with their parameters."""
+    """List the attribution methods: what each costs, what it explains, what it needs, and its parameters."""
     from mmel_cli.attribution import METHODS  # noqa: PLC0415 - torch loads only when a command runs
 
+    told = {name: _told(method) for name, method in METHODS.items()}
     if json:
-        fields = {name: {f.name: str(f.default) for f in dataclasses.fields(m.params)} for name, m in METHODS.items()}
-        console.document(
-            {
-                name: {"summary": m.summary, "source": m.source, "on_probe": m.on_probe, "params": fields[name]}
-                for name, m in METHODS.items()
-            }
-        )
+        console.document(told)
         return
-    for name, method in METHODS.items():
-        console.result(f"{name}: {method.summary}")
-        console.result(f"    source: {method.source}")
-        console.result(f"    on a model without a class token: {method.on_probe}")
-        for parameter in dataclasses.fields(method.params):
-            console.result(f"    method.{parameter.name} = {parameter.default}")
+    for name, about in told.items():
+        console.result(f"{name}: {about['summary']}")
+        console.result(f"    source: {about['source']}")
+        console.result(f"    cost: {about['cost']}")
+        console.result(f"    explains: {about['modality']}")
+        console.result(f"    needs: {', '.join(about['needs']) or 'nothing more than the score and attention'}")
+        console.result(f"    on a model without a class token: {about['on_probe']}")
+        for parameter, default in about["params"].items():
+            console.result(f"    method.{parameter} = {default}")
+
+
+def _told(method: "Method") -> dict[str, Any]:
+    from mmel_cli.attribution.base import NEEDS  # noqa: PLC0415 - see above
+
+    return {
+        "summary": method.summary,
+        "source": method.source,
+        "cost": method.cost,
+        "modality": method.modality,
+        "needs": [NEEDS[name] for name in sorted(method.needs)],
+        "on_probe": method.on_probe,
+        "params": {field.name: str(field.default) for field in dataclasses.fields(method.params)},
+    }

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmel_cli.errors import ModelError
 from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Capture, Pixels
-from mmel_cli.types import Word
+from mmel_cli.types import Gradient, Word
 
 BUILTIN = "builtin"
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
@@ -51,6 +51,7 @@ class CaptureRequest:
     hidden: bool = False
     alignment: bool = False
     one_head: bool = False  # run attention at the explained layers as one head (METHOD 2, heads: single)
+    gradient: Gradient = "plain"  # how the backward goes (METHOD 2, balanced gradients)
 
     @property
     def outputs(self) -> bool:
@@ -125,9 +126,12 @@ class Adapter(Protocol):
         ...
 
     def embed_images(
-        self, values: Float[Tensor, "images 3 height width"], *, graph: bool = False
+        self, values: Float[Tensor, "images 3 height width"], *, graph: bool = False, gradient: Gradient = "plain"
     ) -> Float[Tensor, "images width"]:
-        """Unit embeddings of preprocessed images, float32; with `graph`, to be differentiated at `values`."""
+        """Unit embeddings of preprocessed images, float32; with `graph`, to be differentiated at `values`.
+
+        `gradient` is how that backward goes (METHOD 2, balanced gradients).
+        """
         ...
 
     def embed_texts(self, captions: Captions) -> Float[Tensor, "captions width"]:

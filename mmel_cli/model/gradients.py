@@ -5,10 +5,16 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 
-def cosine(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Cosine of P pairs of embeddings (P, D), and its gradients at both, in float32."""
+def cosine(image: Tensor, text: Tensor, *, constant: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosine of P pairs of embeddings (P, D), and its gradients at both, in float32.
+
+    With `constant` the lengths of the embeddings are constants in the gradients (METHOD 2, balanced-norms).
+    """
     image, text = (embeds.detach().float().requires_grad_() for embeds in (image, text))
     score = cosine_similarity(image, text)
+    if constant:
+        lengths = image.norm(dim=-1, keepdim=True) * text.norm(dim=-1, keepdim=True)
+        return score.detach(), (text / lengths).detach(), (image / lengths).detach()
     to_image, to_text = torch.autograd.grad(score.sum(), (image, text))
     return score.detach(), to_image, to_text
 

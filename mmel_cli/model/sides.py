@@ -8,6 +8,7 @@ from torch import Tensor
 from mmel_cli.model.adapter import Captions, CaptureRequest
 from mmel_cli.model.capture import Recording
 from mmel_cli.tensors import Tower
+from mmel_cli.types import Gradient
 
 
 @runtime_checkable
@@ -29,7 +30,9 @@ class VisionSide(Protocol):
         """How many layers can be explained."""
         ...
 
-    def embed(self, values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images width"]:
+    def embed(
+        self, values: Float[Tensor, "images 3 height width"], gradient: Gradient = "plain"
+    ) -> Float[Tensor, "images width"]:
         """Embeddings as the model makes them, not normalised; in the graph where gradients are on."""
         ...
 

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmel_cli.errors import ModelError
 from mmel_cli.model.adapter import Captions, CaptureRequest
+from mmel_cli.model.balanced import balanced
 from mmel_cli.model.capture import AttentionLayer, Recording, activations, one_head, record
 from mmel_cli.model.tokens import Reading, context_of, read, room
 from mmel_cli.tensors import Tower
@@ -75,7 +76,9 @@ class EosText:
         blocks = _blocks(self.model.text_model.encoder.layers, request)
         captions = self._to_context(captions) if request.one_head else captions
         layers = [AttentionLayer.of(block) for block in blocks]
-        with one_head(blocks if request.one_head else ()), record(layers) as recording:
+        every = [AttentionLayer.of(block) for block in self.model.text_model.encoder.layers]
+        single = one_head(blocks if request.one_head else ())
+        with balanced(request.gradient, self.model.text_model, every), single, record(layers) as recording:
             return recording, self.embed(captions)
 
     def tower(
@@ -140,8 +143,9 @@ class FirstText:
 
     def capture(self, captions: Captions, request: CaptureRequest) -> tuple[Recording, Tensor]:
         """See TextSide."""
-        layers = [AttentionLayer.of_bert(block) for block in _blocks(self._encoder, request)]
-        with record(layers) as recording:
+        every = [AttentionLayer.of_bert(block) for block in self._encoder]
+        layers = _blocks(every, request)
+        with balanced(request.gradient, self.model.text_model, every), record(layers) as recording:
             return recording, self.embed(captions)
 
     def tower(
@@ -207,9 +211,9 @@ class LastText:
 
     def capture(self, captions: Captions, request: CaptureRequest) -> tuple[Recording, Tensor]:
         """See TextSide."""
-        with record(
-            [AttentionLayer.of(b) for b in _blocks(self.model.text_model.encoder.layers, request)]
-        ) as recording:
+        every = [AttentionLayer.of(block) for block in self.model.text_model.encoder.layers]
+        layers = _blocks(every, request)
+        with balanced(request.gradient, self.model.text_model, every), record(layers) as recording:
             return recording, self.embed(captions)
 
     def tower(

@@ -11,12 +11,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import normalize
 
 from mmel_cli.model.adapter import Captions, CaptureRequest, ModelSpec
+from mmel_cli.model.balanced import RULES
 from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
 from mmel_cli.model.preprocess import describe, preprocess, seen_size
 from mmel_cli.model.sides import TextSide, VisionSide
 from mmel_cli.model.vision import alignment
 from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Capture, Pixels
+from mmel_cli.types import Gradient
 
 # float16 gradients of a cosine underflow; a power of two is exact to multiply and to divide out
 _GRADIENT_SCALE = {torch.float16: 2.0**10}
@@ -77,12 +79,13 @@ class TwoTowers:
         seen, image_embeds = self._vision.capture(values.to(self._model.device, self._model.dtype), request)
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot be differentiated in a batch
             words_read, text_embeds = self._text.capture(captions, request)
-        score, to_image, to_text = cosine(image_embeds[rows], text_embeds[columns])
+        constant = RULES[request.gradient].norm
+        score, to_image, to_text = cosine(image_embeds[rows], text_embeds[columns], constant=constant)
         unit = normalize(image_embeds.detach().float(), dim=-1)
         if request.one_head:  # each modified tower is explained against the other as the model runs it
             true_image, true_text = self.embed_images(values), self.embed_texts(captions)
-            score, to_image, _ = cosine(image_embeds[rows], true_text[columns])
-            _, _, to_text = cosine(true_image[rows], text_embeds[columns])
+            score, to_image, _ = cosine(image_embeds[rows], true_text[columns], constant=constant)
+            _, _, to_text = cosine(true_image[rows], text_embeds[columns], constant=constant)
             unit = true_image
         scale = _GRADIENT_SCALE.get(self._model.dtype, 1.0)
         w_image = pull_back(image_embeds, seen.o, rows, to_image * scale)
@@ -99,11 +102,14 @@ class TwoTowers:
             alignment=alignment(self._vision, seen.outputs, rows, texts) if request.alignment else None,
         )
 
-    def embed_images(self, values: Tensor, *, graph: bool = False) -> Tensor:
+    def embed_images(self, values: Tensor, *, graph: bool = False, gradient: Gradient = "plain") -> Tensor:
         """See adapter.Adapter."""
         values = values.to(self._model.device, self._model.dtype)
         with torch.set_grad_enabled(graph):
-            return normalize(self._vision.embed(values).float(), dim=-1)
+            embeds = self._vision.embed(values, gradient).float()
+            if RULES[gradient].norm:
+                return embeds / embeds.detach().norm(dim=-1, keepdim=True)
+            return normalize(embeds, dim=-1)
 
     @torch.no_grad()
     def embed_texts(self, captions: Captions) -> Tensor:

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, normalize, scaled_dot_product_attention
 
 from mmel_cli.model.adapter import CaptureRequest
+from mmel_cli.model.balanced import balanced
 from mmel_cli.model.capture import AttentionLayer, Recording, activations, one_head, record
 from mmel_cli.model.sides import VisionSide
 from mmel_cli.tensors import Tower
+from mmel_cli.types import Gradient
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,17 @@ class ClassVision:
         """See VisionSide."""
         return int(self.model.config.vision_config.num_hidden_layers)
 
-    def embed(self, values: Tensor) -> Tensor:
+    def embed(self, values: Tensor, gradient: Gradient = "plain") -> Tensor:
         """See VisionSide."""
-        return _image_features(self.model, values)
+        with balanced(gradient, self.model.vision_model, self._attentions):
+            return _image_features(self.model, values)
 
     def capture(self, values: Tensor, request: CaptureRequest) -> tuple[Recording, Tensor]:
         """See VisionSide."""
         blocks = self._blocks(request)
         attentions = [AttentionLayer.of(block) for block in blocks]
         with one_head(blocks if request.one_head else ()), record(attentions, outputs=request.outputs) as recording:
-            return recording, self.embed(values)
+            return recording, self.embed(values, request.gradient)
 
     def tower(self, recording: Recording, w: list[Tensor], index: Tensor, request: CaptureRequest) -> Tower:
         """See VisionSide."""
@@ -72,6 +75,10 @@ class ClassVision:
     def _blocks(self, request: CaptureRequest) -> list[Any]:
         return [self.model.vision_model.encoder.layers[number - 1] for number in request.layers]
 
+    @property
+    def _attentions(self) -> list[AttentionLayer]:
+        return [AttentionLayer.of(block) for block in self.model.vision_model.encoder.layers]
+
 
 @dataclass(frozen=True)
 class ProbeVision:
@@ -93,22 +100,27 @@ class ProbeVision:
         """See VisionSide: the encoder's, and the pooling attention."""
         return int(self.model.config.vision_config.num_hidden_layers) + 1
 
-    def embed(self, values: Tensor) -> Tensor:
-        """See VisionSide."""
-        return _image_features(self.model, values)
+    def embed(self, values: Tensor, gradient: Gradient = "plain") -> Tensor:
+        """See VisionSide; the model's own pooling knows no rules."""
+        if gradient == "plain":
+            return _image_features(self.model, values)
+        with balanced(gradient, self.model.vision_model, self._attentions) as rules:
+            tokens = self.model.vision_model.post_layernorm(self._encode(values))
+            return self._finish(self._attend(tokens, None, constant=rules.attention))[:, 0]
 
     def capture(self, values: Tensor, request: CaptureRequest) -> tuple[Recording, Tensor]:
         """See VisionSide; nn.MultiheadAttention shows its insides to no hook, so the pooling is computed here."""
         vision = self.model.vision_model
         attentions = [AttentionLayer.of(block) for block in self._blocks(request)]
-        with record(attentions, outputs=request.outputs) as recording:
-            last = vision.encoder(
-                inputs_embeds=vision.embeddings(values, interpolate_pos_encoding=_interpolates(self.model, values))
-            ).last_hidden_state
-        pooled = self._attend(vision.post_layernorm(last), recording if self.layers in request.layers else None)
-        if self.layers in request.layers and request.outputs:
-            recording.outputs.append(last.detach())  # what the probe asks
-        return recording, self._finish(pooled)[:, 0]
+        with balanced(request.gradient, vision, self._attentions) as rules:
+            with record(attentions, outputs=request.outputs) as recording:
+                last = self._encode(values)
+            pools = self.layers in request.layers
+            tokens = vision.post_layernorm(last)
+            pooled = self._attend(tokens, recording if pools else None, constant=rules.attention)
+            if pools and request.outputs:
+                recording.outputs.append(last.detach())  # what the probe asks
+            return recording, self._finish(pooled)[:, 0]
 
     def tower(self, recording: Recording, w: list[Tensor], index: Tensor, request: CaptureRequest) -> Tower:
         """See VisionSide."""
@@ -146,12 +158,25 @@ class ProbeVision:
     def _head(self) -> Any:
         return self.model.vision_model.head
 
-    def _attend(self, tokens: Tensor, recording: Recording | None) -> Tensor:
-        """The probe's attention output before its projection, (images, 1, width), and its parts for the recording."""
+    @property
+    def _attentions(self) -> list[AttentionLayer]:
+        return [AttentionLayer.of(block) for block in self.model.vision_model.encoder.layers]
+
+    def _encode(self, values: Tensor) -> Tensor:
+        """What the probe asks: the output of the last encoder layer."""
+        vision = self.model.vision_model
+        patches = vision.embeddings(values, interpolate_pos_encoding=_interpolates(self.model, values))
+        return vision.encoder(inputs_embeds=patches).last_hidden_state
+
+    def _attend(self, tokens: Tensor, recording: Recording | None, *, constant: bool) -> Tensor:
+        """The probe's attention output before its projection, (images, 1, width), and its parts for the recording.
+
+        With `constant` nothing flows back through the keys.
+        """
         attention = self._head.attention
         weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
-        asks = self._head.probe.expand(len(tokens), -1, -1)
-        q, k, v = (linear(x, w, b) for x, w, b in zip((asks, tokens, tokens), weights, biases, strict=True))
+        asks, keys = self._head.probe.expand(len(tokens), -1, -1), tokens.detach() if constant else tokens
+        q, k, v = (linear(x, w, b) for x, w, b in zip((asks, keys, tokens), weights, biases, strict=True))
         heads = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in (q, k, v))
         pooled = scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
         if recording is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmel_cli.attribution import Method, Target, resolve_layers
-from mmel_cli.attribution.base import OF_MODEL, GradientParams, LayerParams
+from mmel_cli.attribution.base import OF_MODEL, GradientParams, LayerParams, gradient_of
 from mmel_cli.attribution.views import FINER, View, averaged, look, overlay, views_of
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.paths import record_seed
@@ -65,6 +65,7 @@ class Engine:
             hidden="hidden" in method.needs,
             alignment="alignment" in method.needs,
             one_head=method.one_head(params),
+            gradient=gradient_of(params),
         )
         target = Target(model.spec.name, model.spec.sha256, layers, model.spec.scoring)
         try:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from mmel_cli import __version__
 from mmel_cli.archive import ArchiveOptions
-from mmel_cli.attribution.base import METHOD_VERSION
+from mmel_cli.attribution.base import METHOD_VERSION, gradient_of
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source
 from mmel_cli.model import ModelSpec
@@ -34,7 +34,7 @@ def run_info(engine: Engine, config: RunConfig) -> RunInfo:
         config_sha256="",
         versions=versions(),
         fields=cast("ArchiveOptions", config.archive).kept(engine.fields),
-        gradient=engine.method.gradient,
+        gradient=gradient_of(engine.params),
         trained=cast("Trained", engine.described.get("trained", "untrained")),
         identity=run_identity(config.plain(), made_with(spec) | versions_of(engine) | engine.decides),
         described=engine.described,

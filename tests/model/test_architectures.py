@@ -123,19 +123,20 @@ def test_every_depth_of_a_probe_model_is_another_network(folder):
         assert (one - other).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("gradient", ["plain", "balanced", "balanced-norms"])
 @pytest.mark.parametrize("family", ARCHITECTURES)
-def test_evidence_equals_a_float64_oracle_with_autograd(folder, family):
+def test_evidence_equals_a_float64_oracle_with_autograd(folder, family, gradient):
     """Flow, loosened and gae of both towers from attention matrices and ds/da of transformers' own model."""
     place = folder(family)
     model = load_model(str(place), "cpu", "float32")
     captions = model.tokenize(["a photo of the cat", "a red dog on the grass"])
     pixels = pixels_of(model)
-    capture = model.capture(pixels, captions, [(0, 0), (2, 1)], request(model.spec))
+    capture = model.capture(pixels, captions, [(0, 0), (2, 1)], request(model.spec, gradient=gradient))
     for pair, (image, caption) in enumerate([(0, 0), (2, 1)]):
         mask = None if family == "siglip" else captions.mask[caption : caption + 1]
-        with watched(place, family) as (raw, seen):
+        with watched(place, family, gradient) as (raw, seen):
             given = pixels[image].values[None], captions.ids[caption : caption + 1], mask
-            score, vision, text = one_pair(raw, seen, *given)
+            score, vision, text = one_pair(raw, seen, *given, lengths=gradient != "balanced-norms")
         assert capture.score[pair].item() == pytest.approx(score.item(), abs=1e-6)
         for tower, layers in ((capture.image, vision), (capture.text, text)):
             assert len(layers) == len(tower.numbers)
