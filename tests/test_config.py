@@ -46,12 +46,12 @@ def leaves(tree, prefix=""):
             yield f"{prefix}{key}", value
 
 
-VIEWS = {"shifts": 1, "zooms": []}
+VIEWS = {"gradient": "plain", "shifts": 1, "zooms": []}
 OTHER = {
     "model.name": "x", "model.image_size": [32, 48], "device": "cpu", "dtype": "float16",
     "input.caption": "c", "input.caption_column": "d", "input.image_column": "e",
     "image.geometry": "squash", "method.name": "flow", "method.layers": "last", "method.text_layers": 2,
-    "method.scales": [1], "method.shifts": 5, "method.zooms": [0.8],
+    "method.scales": [1], "method.gradient": "balanced-norms", "method.shifts": 5, "method.zooms": [0.8],
     "method.weights": "w", "archive.channels": "final",
     "archive.dtype": "float16",
     "heatmap.colormap": "jet", "heatmap.panels": "side-by-side", "limit": 5, "heatmap.max_side": 100,

@@ -47,7 +47,7 @@ def test_numbers_are_what_maps_depend_on():
         "input.caption",
         "input.caption_column",
         "input.image_column",
-        *(f"method.{name}" for name in ("name", "layers", "text_layers", "shifts", "zooms")),
+        *(f"method.{name}" for name in ("name", "layers", "text_layers", "gradient", "shifts", "zooms")),
     }
     assert set(settings(flow.plain(), "pictures")) == {
         "heatmaps",
