@@ -9,6 +9,11 @@ METHODS = {
     "flow": "flow",
     "gae": "gae",
     "rise": "rise",
+    "input-x-gradient": "input_x_gradient",
+    "integrated-gradients": "integrated_gradients",
+    "smoothgrad": "smoothgrad",
+    "occlusion": "occlusion",
+    "region-search": "region_search",
     "random": "random",
     "mask": "mask",
 }

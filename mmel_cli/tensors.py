@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from PIL.Image import Image
 from torch import Tensor
 
-from mmel_cli.types import Box
+from mmel_cli.types import Box, Gradient
 
 Tokens = Float[Tensor, "pairs tokens width"]
 Asking = Float[Tensor, "pairs _ width"]
@@ -85,7 +85,12 @@ class Tower:
 
 @runtime_checkable
 class Probe(Protocol):
-    """Pairs whose image or caption can be covered in part, for methods that only look at scores."""
+    """Pairs whose image or caption can be altered, for methods that look again at scores or at gradients of pixels."""
+
+    @property
+    def values(self) -> Float[Tensor, "images 3 height width"]:
+        """The normalised pixels of the distinct images, as this view shows them; 0 is the mean colour."""
+        ...
 
     @property
     def images(self) -> Int[Tensor, "pairs"]:
@@ -103,6 +108,18 @@ class Probe(Protocol):
 
     def covered_tokens(self, pair: int, kept: Bool[Tensor, "masks keys"]) -> Float[Tensor, "masks"]:
         """One pair's cosine where, of its caption's key tokens, only the kept ones are attended to."""
+        ...
+
+    def shown_cells(
+        self, pairs: Int[Tensor, "copies"], shown: Float[Tensor, "copies rows columns"]
+    ) -> Float[Tensor, "copies"]:
+        """The cosine of pair `pairs[n]` where each cell of its normalised input is multiplied by that of `shown[n]`."""
+        ...
+
+    def gradient_at(
+        self, pairs: Int[Tensor, "copies"], values: Float[Tensor, "copies 3 height width"], gradient: Gradient
+    ) -> Float[Tensor, "copies 3 height width"]:
+        """ds/d values[n], s the cosine of the image `values[n]` and the caption of pair `pairs[n]`, by these rules."""
         ...
 
 

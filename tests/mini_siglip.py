@@ -18,6 +18,7 @@ from torch.nn.functional import normalize, scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPImageProcessorPil, PreTrainedTokenizerFast
 
+from mmel_cli.errors import ModelError
 from mmel_cli.model import Captions, ModelSpec
 from mmel_cli.model.capture import AttentionLayer, activations, record
 from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
@@ -167,7 +168,9 @@ class MiniAdapter:
             hidden=tuple(x[rows].float() for x in seen.outputs),
         )
 
-    def embed_images(self, values, *, graph=False):
+    def embed_images(self, values, *, graph=False, gradient="plain"):
+        if gradient != "plain":
+            raise ModelError("mini-siglip knows no rules for gradients; use method.gradient=plain with this model")
         with torch.set_grad_enabled(graph):
             return normalize(self.model.image(values.to(self.model.place)).float(), dim=-1)
 

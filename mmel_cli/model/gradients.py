@@ -4,6 +4,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+# float16 gradients of a cosine underflow; a power of two is exact to multiply and to divide out
+_SCALES = {"float16": 2.0**10}
+
+
+def scale_of(dtype: str) -> float:
+    """What the seed of a backward in a model of this dtype is multiplied by, and its result divided by."""
+    return _SCALES.get(dtype, 1.0)
+
 
 def cosine(image: Tensor, text: Tensor, *, constant: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Cosine of P pairs of embeddings (P, D), and its gradients at both, in float32.

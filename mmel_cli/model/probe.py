@@ -1,6 +1,7 @@
-"""A batch of pairs that can be looked at again with parts of the image or the caption covered (tensors.Probe)."""
+"""A batch of pairs that can be looked at again, with parts of the image or the caption altered (tensors.Probe)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,8 +9,11 @@ from torch import Tensor
 
 from mmel_cli.model.adapter import Adapter, Captions
 from mmel_cli.model.forwards import in_parts
+from mmel_cli.model.gradients import scale_of
+from mmel_cli.types import Gradient
 
 _BATCH = 64
+_GRAPHS = 16  # images whose graph is held at once
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,7 @@ class CoverProbe:
 
         count = len(self.values) * len(masks)
         embeds = in_parts(embed, count, _BATCH, self.values.device).view(len(self.values), len(masks), -1)
-        texts = self.model.embed_texts(self.captions)[self.rows]
-        return torch.einsum("pnd,pd->pn", embeds[self.images], texts)
+        return torch.einsum("pnd,pd->pn", embeds[self.images], self._texts)
 
     def covered_tokens(self, pair: int, kept: Bool[Tensor, "masks keys"]) -> Float[Tensor, "masks"]:
         """See tensors.Probe."""
@@ -45,3 +48,33 @@ class CoverProbe:
         image = self.model.embed_images(self.values[self.images[pair], None])[0]
         parts = [self.model.embed_texts(self.captions.covered(row, part)) @ image for part in kept.split(_BATCH)]
         return torch.cat(parts)
+
+    def shown_cells(
+        self, pairs: Int[Tensor, "copies"], shown: Float[Tensor, "copies rows columns"]
+    ) -> Float[Tensor, "copies"]:
+        """See tensors.Probe; one forward a copy. Masks of whole pixels are held for one part at a time."""
+        height, width = (side // cells for side, cells in zip(self.image_size, shown.shape[1:], strict=True))
+
+        def embed(numbers: Tensor) -> Tensor:
+            masks = shown[numbers].repeat_interleave(height, 1).repeat_interleave(width, 2)
+            return self.model.embed_images(self.values[self.images[pairs[numbers]]] * masks[:, None])
+
+        embeds = in_parts(embed, len(pairs), _BATCH, self.values.device)
+        return (embeds * self._texts[pairs]).sum(-1)
+
+    def gradient_at(
+        self, pairs: Int[Tensor, "copies"], values: Float[Tensor, "copies 3 height width"], gradient: Gradient
+    ) -> Float[Tensor, "copies 3 height width"]:
+        """See tensors.Probe; parts go one after the other: the rules are hooks on the one model."""
+        scale = scale_of(self.model.spec.dtype)
+        parts: list[Tensor] = []
+        for numbers in torch.arange(len(pairs), device=values.device).split(_GRAPHS):
+            pixels = values[numbers].requires_grad_()
+            embeds = self.model.embed_images(pixels, graph=True, gradient=gradient)
+            parts += torch.autograd.grad(embeds, pixels, self._texts[pairs[numbers]] * scale)
+        return torch.cat(parts) / scale
+
+    @cached_property
+    def _texts(self) -> Float[Tensor, "pairs joint"]:
+        """The embedding of each pair's caption."""
+        return self.model.embed_texts(self.captions)[self.rows]

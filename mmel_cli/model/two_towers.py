@@ -12,16 +12,13 @@ from torch.nn.functional import normalize
 
 from mmel_cli.model.adapter import Captions, CaptureRequest, ModelSpec
 from mmel_cli.model.balanced import RULES
-from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
+from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched, scale_of
 from mmel_cli.model.preprocess import describe, preprocess, seen_size
 from mmel_cli.model.sides import TextSide, VisionSide
 from mmel_cli.model.vision import alignment
 from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Capture, Pixels
 from mmel_cli.types import Gradient
-
-# float16 gradients of a cosine underflow; a power of two is exact to multiply and to divide out
-_GRADIENT_SCALE = {torch.float16: 2.0**10}
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class TwoTowers:
             score, to_image, _ = cosine(image_embeds[rows], true_text[columns], constant=constant)
             _, _, to_text = cosine(true_image[rows], text_embeds[columns], constant=constant)
             unit = true_image
-        scale = _GRADIENT_SCALE.get(self._model.dtype, 1.0)
+        scale = scale_of(self.spec.dtype)
         w_image = pull_back(image_embeds, seen.o, rows, to_image * scale)
         w_text = pull_back_batched(text_embeds, words_read.o, columns, to_text * scale)
         texts = normalize(text_embeds.detach().float(), dim=-1)[columns]

@@ -128,12 +128,13 @@ class Engine:
         captions = self.model.tokenize(list(texts))
         pairs = [(keys[sample.ref.key], texts[sample.caption]) for sample in batch.samples]
         pixels = [batch.images[key].pixels for key in keys]
-        hints = self._hints(batch, truth) | {"probe": self._probe(pixels, captions, pairs)}
+        hints = self._hints(batch, truth)
         columns = [column for _, column in pairs]
         unmoved, seen_by = None, []
         for view in self.views:
             seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
-            capture = replace(self.model.capture(seen, captions, pairs, self.request), **hints)
+            probe = self._probe(seen, captions, pairs)  # of what this view shows
+            capture = replace(self.model.capture(seen, captions, pairs, self.request), **hints, probe=probe)
             unmoved = unmoved or (capture.score, capture.image_embeds)  # of the image as it is
             attribution = self.method.explain(capture, self.params, self.state)
             self._check(attribution, capture)

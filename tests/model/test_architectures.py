@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import quick
 import torch
 from oracles.watched import one_pair, watched
 from PIL import Image
@@ -195,7 +196,7 @@ def test_alignment_is_each_patch_alone_through_what_follows_the_last_layer(folde
 def test_every_method_gives_a_batch_the_maps_of_singles(folder, family, name):
     model = load_model(str(folder(family)), "cpu", "float32")
     method = METHODS[name]
-    params = method.params(masks=20) if name == "rise" else method.params()
+    params = method.params(**quick.PARAMS.get(name, {}))
     engine = Engine.build(model, method, params)
     captions, pixels = [CAPTIONS[n] for n in (1, 5, 21, 3, 22)], pixels_of(model)
     pairs = [(0, 0), (1, 1), (2, 2), (0, 3), (1, 4), (0, 1)]

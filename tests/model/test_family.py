@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import quick
 import torch
 from mini_siglip import HEADS, LAYERS, load_mini, make_mini
 from PIL import Image
@@ -13,6 +14,7 @@ from mmel_cli.attribution import METHODS, ops
 from mmel_cli.errors import ModelError
 from mmel_cli.model import FAMILIES, Adapter, CaptureRequest, load_model
 
+AGAIN = [name for name, method in METHODS.items() if "probe" in method.needs and name != "rise"]
 CAPTIONS = ["a red dog", "blue cat3", "a zebra", "a " * 20]
 
 
@@ -82,10 +84,10 @@ def eager(mini, values, explained, text):
     return kept, torch.cosine_similarity(embed, text, dim=0)
 
 
-@pytest.mark.parametrize("method", ["flow", "grad-eclip", "gae", "rise", "random"])
+@pytest.mark.parametrize("method", ["flow", "grad-eclip", "gae", "rise", "random", *AGAIN])
 def test_the_commands_run_on_it(photos, folder, tmp_path, mmel, mini, method):
     run = tmp_path / "run"
-    extra = ("--set", "method.masks=30") if method == "rise" else ()
+    extra = [part for key, value in quick.settings(method).items() for part in ("--set", f"{key}={value}")]
     code, _, err = mmel(
         "explain", photos, "--out", run, "--model", folder, "--method", method, "--batch-size", 5, *extra
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import quick
 import torch
 from open_clip_zoo import CAPTIONS, CONTEXT, configure, make_open_clip
 from oracles.open_clip_forward import encode_image, encode_text, literal_pixels
@@ -160,7 +161,7 @@ def close(mine, expected):
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if "truth" not in method.needs])
 def test_every_method_gives_a_batch_the_maps_of_singles(model, name):
     method = METHODS[name]
-    params = method.params(masks=20) if name == "rise" else method.params()
+    params = method.params(**quick.PARAMS.get(name, {}))
     engine = Engine.build(model, method, params)
     captions = [CAPTIONS[n] for n in (1, 5, 21, 3, 22)]
     pixels = [model.preprocess(noise(*size, seed=n), "native") for n, size in enumerate(SIZES[:3])]

@@ -1,0 +1,13 @@
+"""Parameters with which the slow methods are quick enough for a test."""
+
+PARAMS = {
+    "rise": {"masks": 20},
+    "integrated-gradients": {"steps": 3},
+    "smoothgrad": {"samples": 3},
+    "region-search": {"regions": 2},
+}
+
+
+def settings(method: str) -> dict[str, object]:
+    """The same as settings of a run."""
+    return {f"method.{name}": value for name, value in PARAMS.get(method, {}).items()}
