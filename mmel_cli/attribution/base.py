@@ -29,7 +29,7 @@ OF_MODEL = {
 NEEDS = OF_MODEL | {
     "truth": "a mask or boxes of each record",
     "seeds": "nothing of the model: numbers drawn from the record id",
-    "probe": "forwards of altered images and captions",
+    "probe": "the model itself, to look again at altered images and captions",
 }
 """Every optional part of a Capture."""
 

@@ -42,6 +42,7 @@ OUTSIDE = Method(
     name="heads",
     summary="mean attention of the heads",
     source="a test",
+    cost="1 forward",
     params=Params,
     explain=explain,
     fields=lambda _params, _target: (MAP, HEADS, STRONGEST, PATCHES),
