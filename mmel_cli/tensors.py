@@ -56,6 +56,7 @@ class Tower:
     q, o and w of a layer have its rows, k and v its tokens. `places` are the tokens that evidence is attributed to, the
     keys (patches, row by row of the grid; the tokens of a caption's text), -1 after a pair's last. `visible` are the
     tokens that may be attended to (all; those up to EOS). `causal`: each token attends to itself and those before it.
+    w is empty where no backward was asked for.
     """
 
     numbers: tuple[int, ...]  # of the explained layers, from 1
@@ -124,6 +125,26 @@ class Probe(Protocol):
 
 
 @dataclass(frozen=True)
+class Entering:
+    """What the attention of one layer reads (in a pre-norm layer the output of its first LayerNorm), at the patches.
+
+    `gradient` is ds/d of it through q, k and v; None where no backward was asked for.
+    """
+
+    values: Float[Tensor, "pairs patches width"]
+    gradient: Float[Tensor, "pairs patches width"] | None = None
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """Embeddings of unit length that CLIP Surgery compares (METHOD 2): of each patch, of the caption, of no text."""
+
+    patches: Float[Tensor, "pairs patches embedding"]
+    text: Float[Tensor, "pairs embedding"]
+    empty: Float[Tensor, "embedding"]
+
+
+@dataclass(frozen=True)
 class Capture:
     """All that a method may know of P image-caption pairs."""
 
@@ -134,6 +155,10 @@ class Capture:
     image_embeds: Float[Tensor, "pairs embedding"]  # of unit length, float32, as the model runs it
     hidden: tuple[Float[Tensor, "pairs patches width"], ...] = ()  # layer outputs, if the method needs them
     alignment: Float[Tensor, "pairs layers patches"] | None = None  # METHOD 3 step 5, raw cosine; if needed
+    entering: tuple[Entering, ...] = ()  # of each explained layer, if needed
+    own: Tower | None = None  # the image attention behind each layer's own score, w its gradient (METHOD 2); if needed
+    alone: Float[Tensor, "pairs layers patches"] | None = None  # cosine of patches attending to themselves; if needed
+    surgery: Surgery | None = None  # if needed
     truth: Float[Tensor, "pairs height width"] | None = None  # the part of each cell inside the mask; if needed
     seeds: tuple[int, ...] = ()  # one a pair, from its record id; if needed
     probe: Probe | None = None  # the pairs to look at again, altered; if needed

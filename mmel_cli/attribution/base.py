@@ -23,6 +23,10 @@ Layers = str | int | tuple[int, ...]
 OF_MODEL = {
     "hidden": "the outputs of the layers",
     "alignment": "patches projected to the text",
+    "entering": "what enters the attention of layers",
+    "own": "a score of each layer's own",
+    "alone": "patches that attend to themselves alone",
+    "surgery": "patches by attention of values to values",
     "one_head": "attention as one head",
 }
 """What a method may need of a model that not every model gives."""
@@ -88,7 +92,8 @@ class Method:
     `explain(capture, params, state)` is pure and gives the fields that `fields(params, target)` declares, for example
     raw maps of each layer: no more, no less.
     `prepare(params, target)` runs once before the first capture and makes `state` (for example loads a weights file).
-    `needs` names the optional parts of a Capture: "hidden", "alignment", "truth", "seeds", "probe".
+    `needs` names the optional parts of a Capture, keys of NEEDS. With "own" the gradients are those of each layer's own
+    score, and no others.
     `decides(params, target)` says what else than the parameters decides the maps (a file's SHA-256), `describe(params,
     target)` what else a reader wants to know of them; `version` is raised when the same parameters give other numbers.
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).
@@ -123,6 +128,11 @@ class Method:
 def gradient_of(params: LayerParams) -> Gradient:
     """How a method with these parameters goes backwards through the model."""
     return params.gradient if isinstance(params, GradientParams) else "none"
+
+
+def wants_whole(method: Method, params: LayerParams) -> bool:
+    """Whether a method needs the gradients of the score itself: not without a backward, nor for layers' own scores."""
+    return gradient_of(params) != "none" and "own" not in method.needs
 
 
 def resolve_layers(layers: Layers, total: int, name: str = "layers") -> tuple[int, ...]:

@@ -24,7 +24,7 @@ class ModelSpec:
     name: str  # as the user gave it
     family: str  # the model_type of its config.json, or open_clip
     files: dict[str, str]  # SHA-256 of what was loaded: "weights", "config", "tokenizer", "processor"
-    gives: frozenset[str]  # which parts of a CaptureRequest it can capture: "hidden", "alignment", "one_head"
+    gives: frozenset[str]  # which parts of a CaptureRequest it can capture: "hidden", "alignment", "one_head" ...
     image_size: tuple[int, int]  # height, width of the input in pixels
     patch: int
     grid: tuple[int, int]  # patches: height, width
@@ -50,13 +50,23 @@ class CaptureRequest:
     text_layers: tuple[int, ...]
     hidden: bool = False
     alignment: bool = False
+    entering: bool = False  # what the explained attention reads, and its gradient (METHOD 2, grad-cam)
+    own: bool = False  # gradients of each layer's own score (METHOD 2, legrad)
+    alone: bool = False  # patches as if each attended to itself alone (METHOD 2, mask-clip)
+    surgery: bool = False  # patches by attention of values to values (METHOD 2, clip-surgery)
     one_head: bool = False  # run attention at the explained layers as one head (METHOD 2, heads: single)
     gradient: Gradient = "plain"  # how the backward goes (METHOD 2, balanced gradients)
+    whole: bool = True  # the gradients of the score itself are wanted: w of both towers, and of what enters
 
     @property
     def outputs(self) -> bool:
         """Whether the outputs of the vision layers are needed."""
         return self.hidden or self.alignment
+
+    @property
+    def inputs(self) -> bool:
+        """Whether the inputs of the vision layers are needed."""
+        return self.alone or self.surgery
 
 
 @dataclass(frozen=True)

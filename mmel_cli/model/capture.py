@@ -4,7 +4,7 @@ Scaled-dot-product attention stays on: q, k and v are the projections' outputs, 
 projection. The graph starts at the first recorded o, so nothing before it is kept for the backward pass.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmel_cli.errors import ModelError
 from mmel_cli.tensors import OutProjection
 
 
@@ -24,12 +25,14 @@ class AttentionLayer:
     k: nn.Module
     v: nn.Module
     out: nn.Module
+    norm: nn.Module | None = None  # what q, k and v read the output of, where it is known
 
     @classmethod
     def of(cls, block: nn.Module) -> "AttentionLayer":
-        """Of a block with self_attn.{q,k,v,out}_proj (CLIP, SigLIP)."""
+        """Of a block with self_attn.{q,k,v,out}_proj, and layer_norm1 if its norm is to be known (CLIP, SigLIP)."""
         attention: Any = block.self_attn
-        return cls(block, attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
+        norm: Any = getattr(block, "layer_norm1", None)
+        return cls(block, attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, norm)
 
     @classmethod
     def of_bert(cls, block: nn.Module) -> "AttentionLayer":
@@ -41,23 +44,45 @@ class AttentionLayer:
 
 @dataclass(frozen=True)
 class Recording:
-    """Per recorded layer, in order: q, k, v, o of shape (batch, tokens, width), and the layer's output if asked for.
+    """Per recorded layer, in order: q, k, v, o of shape (batch, tokens, width), and what else was asked for.
 
-    q, k, v and outputs are detached; each o is in the graph.
+    q, k, v, inputs and outputs are detached; each o, what entered the attention, and the embeddings of layers that have
+    a score of their own are in the graph.
     """
 
     q: list[Tensor] = field(default_factory=list)
     k: list[Tensor] = field(default_factory=list)
     v: list[Tensor] = field(default_factory=list)
     o: list[Tensor] = field(default_factory=list)
+    inputs: list[Tensor] = field(default_factory=list)  # of the layer: the residual stream
     outputs: list[Tensor] = field(default_factory=list)
+    entering: list[Tensor] = field(default_factory=list)  # what q, k and v read
+    embeds: list[Tensor] = field(default_factory=list)  # (batch, joint) of scores of layers' own; see `own`
+    own: "Recording | None" = None  # q, k, v, o of the attention behind each such score, if asked for
 
 
 @contextmanager
-def record(layers: Sequence[AttentionLayer], *, outputs: bool = False) -> Iterator[Recording]:
-    """Record `layers` during one forward.
+def record(
+    layers: Sequence[AttentionLayer],
+    *,
+    inputs: bool = False,
+    outputs: bool = False,
+    entering: bool = False,
+    own: Callable[[Tensor], None] | None = None,
+) -> Iterator[Recording]:
+    """Record `layers` during one forward, with the optional parts that are asked for.
 
     The hooks are gone when the block ends, also after an exception.
+
+    Args:
+        layers: which.
+        inputs: of the layers.
+        outputs: of the layers.
+        entering: what their attention reads; the graph then starts at the first of these.
+        own: called with the output of each, in the graph.
+
+    Raises:
+        ModelError: if inputs or what enters is asked of a layer whose norm is not known.
     """
     recording = Recording()
     with ExitStack() as hooks:
@@ -65,10 +90,18 @@ def record(layers: Sequence[AttentionLayer], *, outputs: bool = False) -> Iterat
             for name in ("q", "k", "v"):
                 hook = partial(_keep_output, getattr(recording, name))
                 hooks.callback(getattr(layer, name).register_forward_hook(hook).remove)
-            before = partial(_keep_input, recording.o, number == 0)
-            hooks.callback(layer.out.register_forward_pre_hook(before).remove)
+            starts = number == 0 and not entering
+            hooks.callback(layer.out.register_forward_pre_hook(partial(_keep_input, recording.o, starts)).remove)
+            if inputs:
+                reads = _norm(layer).register_forward_pre_hook(partial(_keep_detached, recording.inputs))
+                hooks.callback(reads.remove)
+            if entering:
+                enters = _norm(layer).register_forward_hook(partial(_keep_entering, recording.entering, number == 0))
+                hooks.callback(enters.remove)
             if outputs:
                 hooks.callback(layer.block.register_forward_hook(partial(_keep_output, recording.outputs)).remove)
+            if own is not None:
+                hooks.callback(layer.block.register_forward_hook(partial(_call, own)).remove)
         yield recording
 
 
@@ -93,7 +126,7 @@ def activations(recording: Recording, w: Sequence[Tensor], index: Tensor, outs: 
 
     Args:
         recording: of the distinct images or captions.
-        w: ds/do of each pair at each recorded layer (gradients.pull_back).
+        w: ds/do of each pair at each recorded layer (gradients.pull_back); empty if no backward was asked for.
         index: (P,) which of them each pair has.
         outs: the linear layers that follow each recorded attention.
     """
@@ -111,6 +144,12 @@ def _projection(layer: nn.Module) -> OutProjection:
     return OutProjection(weight.float(), None if bias is None else bias.float())
 
 
+def _norm(layer: AttentionLayer) -> nn.Module:
+    if layer.norm is None:
+        raise ModelError(f"{type(layer.block).__name__} has no norm before its attention that is known")
+    return layer.norm
+
+
 def _keep_output(store: list[Tensor], _module: nn.Module, _inputs: Any, output: Any) -> None:
     store.append((output[0] if isinstance(output, tuple) else output).detach())
 
@@ -119,3 +158,17 @@ def _keep_input(store: list[Tensor], first: bool, _module: nn.Module, inputs: tu
     value = inputs[0].detach().requires_grad_() if first else inputs[0]
     store.append(value)
     return (value,)
+
+
+def _keep_detached(store: list[Tensor], _module: nn.Module, inputs: tuple[Tensor]) -> None:
+    store.append(inputs[0].detach())
+
+
+def _keep_entering(store: list[Tensor], first: bool, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    value = output.detach().requires_grad_() if first else output
+    store.append(value)
+    return value
+
+
+def _call(own: Callable[[Tensor], None], _module: nn.Module, _inputs: Any, output: Any) -> None:
+    own(output[0] if isinstance(output, tuple) else output)

@@ -27,7 +27,9 @@ def cosine(image: Tensor, text: Tensor, *, constant: bool = False) -> tuple[Tens
     return score.detach(), to_image, to_text
 
 
-def pull_back(embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Tensor) -> list[Tensor]:
+def pull_back(
+    embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Tensor, *, keep: bool = False
+) -> list[Tensor]:
     """ds/do of P pairs, one backward for each further pair of the same row.
 
     Args:
@@ -35,6 +37,7 @@ def pull_back(embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Te
         outputs: what to differentiate at, each (rows, tokens, width).
         index: (P,) the row of each pair.
         gradient: (P, D) ds/d embeds[index].
+        keep: the graph, which another backward needs too.
 
     Returns:
         For each output, (P, tokens, width).
@@ -45,8 +48,9 @@ def pull_back(embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Te
     for number in range(turns):
         members = (turn == number).nonzero()[:, 0]
         seed = torch.zeros_like(embeds).index_copy(0, index[members], gradient[members].to(embeds.dtype))
+        retained = keep or number + 1 < turns
         for store, grad in zip(
-            gradients, torch.autograd.grad(embeds, outputs, seed, retain_graph=number + 1 < turns), strict=True
+            gradients, torch.autograd.grad(embeds, outputs, seed, retain_graph=retained), strict=True
         ):
             store[members] = grad[index[members]]
     return gradients

@@ -36,13 +36,14 @@ from mmel_cli.model.sides import TextSide
 from mmel_cli.model.text import LEGACY_EOS, EosText, FirstText, LastText
 from mmel_cli.model.tokens import context_of, read
 from mmel_cli.model.two_towers import Parts, TwoTowers
-from mmel_cli.model.vision import ClassVision, ProbeVision
+from mmel_cli.model.vision import ClassVision
+from mmel_cli.model.vision_probe import ProbeVision
 from mmel_cli.scoring import Scoring
 
 Loaded = tuple[Any, Any, Any]
 """A model, its tokenizer and its image processor."""
 
-_PARTS = frozenset({"hidden", "alignment"})  # what every model here gives
+_PARTS = frozenset({"hidden", "alignment", "entering", "own", "alone", "surgery"})  # what every model here gives
 
 
 def load_clip(checkpoint: Checkpoint, want: Want) -> Adapter:

@@ -48,6 +48,22 @@ class VisionSide(Protocol):
         """The explained layers of P pairs."""
         ...
 
+    def own(self, recording: Recording, w: list[Tensor], index: Int[Tensor, "pairs"], request: CaptureRequest) -> Tower:
+        """The attention behind each explained layer's own score, of P pairs; `recording` is the `own` of a capture's.
+
+        That score is of the layer's output by itself: with a class token of the mean of its tokens, with a probe of
+        what the probe pools of them, then norm and projection (METHOD 2, legrad).
+        """
+        ...
+
+    def alone(self, recording: Recording, request: CaptureRequest) -> list[Float[Tensor, "images patches joint"]]:
+        """Patches of each explained layer as if each had attended to itself alone, projected (METHOD 2, mask-clip)."""
+        ...
+
+    def surgery(self, recording: Recording, request: CaptureRequest) -> Float[Tensor, "images patches joint"]:
+        """Patches by attention of values to values in the explained layers, projected (METHOD 2, clip-surgery)."""
+        ...
+
     def patches(self, outputs: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows patches width"]:
         """A layer's output at the patches."""
         ...

@@ -1,7 +1,9 @@
 """A HuggingFace model of two towers whose embeddings meet in a cosine, behind the Adapter protocol."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,13 +14,16 @@ from torch.nn.functional import normalize
 
 from mmel_cli.model.adapter import Captions, CaptureRequest, ModelSpec
 from mmel_cli.model.balanced import RULES
+from mmel_cli.model.capture import Recording
 from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched, scale_of
 from mmel_cli.model.preprocess import describe, preprocess, seen_size
 from mmel_cli.model.sides import TextSide, VisionSide
-from mmel_cli.model.vision import alignment
+from mmel_cli.model.vision import cosines
 from mmel_cli.scoring import Scoring
-from mmel_cli.tensors import Capture, Pixels
+from mmel_cli.tensors import Capture, Entering, Pixels, Surgery
 from mmel_cli.types import Gradient
+
+PullBack = Callable[[Tensor, list[Tensor], Tensor, Tensor], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,10 @@ class TwoTowers:
         """See adapter.Adapter."""
         rows, columns = torch.tensor(pairs, device=self._model.device).T
         values = torch.stack([image.values for image in images])
-        seen, image_embeds = self._vision.capture(values.to(self._model.device, self._model.dtype), request)
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot be differentiated in a batch
-            words_read, text_embeds = self._text.capture(captions, request)
+        with torch.set_grad_enabled(request.whole or request.own):
+            seen, image_embeds = self._vision.capture(values.to(self._model.device, self._model.dtype), request)
+        with torch.set_grad_enabled(request.whole), sdpa_kernel(SDPBackend.MATH):  # no fused kernel goes backwards
+            words_read, text_embeds = self._text.capture(captions, request)  # in a batch
         constant = RULES[request.gradient].norm
         score, to_image, to_text = cosine(image_embeds[rows], text_embeds[columns], constant=constant)
         unit = normalize(image_embeds.detach().float(), dim=-1)
@@ -84,20 +90,55 @@ class TwoTowers:
             score, to_image, _ = cosine(image_embeds[rows], true_text[columns], constant=constant)
             _, _, to_text = cosine(true_image[rows], text_embeds[columns], constant=constant)
             unit = true_image
-        scale = scale_of(self.spec.dtype)
-        w_image = pull_back(image_embeds, seen.o, rows, to_image * scale)
-        w_text = pull_back_batched(text_embeds, words_read.o, columns, to_text * scale)
         texts = normalize(text_embeds.detach().float(), dim=-1)[columns]
-        hidden = seen.outputs if request.hidden else []
+        optional = self._optional(seen, rows, texts, request)
+        w_text = self._pulled(pull_back_batched, text_embeds, words_read.o, columns, to_text) if request.whole else []
+        starts = [*seen.o, *seen.entering]
+        back = self._pulled(pull_back, image_embeds, starts, rows, to_image) if request.whole else []
+        if request.entering:
+            optional["entering"] = self._entering(seen, back[len(seen.o) :], rows)
         return Capture(
             score=score,
             grid=self.spec.grid,
-            image=self._vision.tower(seen, [w.float() / scale for w in w_image], rows, request),
-            text=self._text.tower(words_read, [w.float() / scale for w in w_text], columns, captions, request),
+            image=self._vision.tower(seen, back[: len(seen.o)], rows, request),
+            text=self._text.tower(words_read, w_text, columns, captions, request),
             image_embeds=unit[rows],
-            hidden=tuple(self._vision.patches(output)[rows].float() for output in hidden),
-            alignment=alignment(self._vision, seen.outputs, rows, texts) if request.alignment else None,
+            **optional,
         )
+
+    def _optional(self, seen: Recording, rows: Tensor, texts: Tensor, request: CaptureRequest) -> dict[str, Any]:
+        """The parts of a Capture that were asked for, but what enters; `texts` are the pairs' unit embeddings."""
+        side, parts = self._vision, dict[str, Any]()
+        if request.own and seen.own is not None:
+            constant = RULES[request.gradient].norm
+            w = []
+            for embeds, o in zip(seen.own.embeds, seen.own.o, strict=True):
+                _, to_layer, _ = cosine(embeds[rows], texts, constant=constant)
+                w += self._pulled(partial(pull_back, keep=True), embeds, [o], rows, to_layer)
+            parts["own"] = side.own(seen.own, w, rows, request)
+        with torch.no_grad():
+            if request.hidden:
+                parts["hidden"] = tuple(side.patches(output)[rows].float() for output in seen.outputs)
+            if request.alignment:
+                layers = [side.project(side.patches(output)) for output in seen.outputs]
+                parts["alignment"] = cosines(layers, rows, texts)
+            if request.alone:
+                parts["alone"] = cosines(side.alone(seen, request), rows, texts)
+            if request.surgery:
+                patches = normalize(side.surgery(seen, request).float(), dim=-1)[rows]
+                parts["surgery"] = Surgery(patches, texts, self.embed_texts(self.tokenize([""]))[0])
+        return parts
+
+    def _pulled(self, back: PullBack, embeds: Tensor, at: list[Tensor], index: Tensor, to: Tensor) -> list[Tensor]:
+        """Gradients at activations, in float32."""
+        scale = scale_of(self.spec.dtype)
+        return [gradient.float() / scale for gradient in back(embeds, at, index, to * scale)]
+
+    def _entering(self, seen: Recording, gradients: list[Tensor], rows: Tensor) -> tuple[Entering, ...]:
+        values = [self._vision.patches(tokens.detach())[rows].float() for tokens in seen.entering]
+        if not gradients:
+            return tuple(Entering(tokens) for tokens in values)
+        return tuple(Entering(x, self._vision.patches(g)) for x, g in zip(values, gradients, strict=True))
 
     def embed_images(self, values: Tensor, *, graph: bool = False, gradient: Gradient = "plain") -> Tensor:
         """See adapter.Adapter."""

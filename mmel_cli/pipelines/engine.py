@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmel_cli.attribution import Method, Target, resolve_layers
-from mmel_cli.attribution.base import OF_MODEL, GradientParams, LayerParams, gradient_of
+from mmel_cli.attribution.base import OF_MODEL, GradientParams, LayerParams, gradient_of, wants_whole
 from mmel_cli.attribution.views import FINER, View, averaged, look, overlay, views_of
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.paths import record_seed
@@ -62,10 +62,10 @@ class Engine:
         request = CaptureRequest(
             layers=layers,
             text_layers=resolve_layers(params.text_layers, model.spec.text_layers, "text_layers"),
-            hidden="hidden" in method.needs,
-            alignment="alignment" in method.needs,
+            **{part: part in method.needs for part in OF_MODEL if part != "one_head"},
             one_head=method.one_head(params),
             gradient=gradient_of(params),
+            whole=wants_whole(method, params),
         )
         target = Target(model.spec.name, model.spec.sha256, layers, model.spec.scoring)
         try:

@@ -1,5 +1,6 @@
 """transformers' own model in float64 with every attention matrix in the graph, whatever the architecture."""
 
+import copy
 import importlib
 from contextlib import contextmanager
 
@@ -8,13 +9,17 @@ from transformers import AutoModel
 
 
 @contextmanager
-def watched(folder, family, gradient="plain"):
+def watched(folder, family, gradient="plain", raw=None):
     """The model, and a list that fills with the parts of each attention in the order of the forward.
+
+    `raw` is a model of transformers that is loaded already; it is copied.
 
     With another `gradient` its backward goes by LibraGrad's rules, written down once more: constant attention, and
     activations as x times a constant; with "balanced-norms" LayerNorms divided by a constant too.
     """
-    raw = AutoModel.from_pretrained(folder, attn_implementation="eager").double().eval().requires_grad_(False)
+    raw = AutoModel.from_pretrained(folder) if raw is None else copy.deepcopy(raw)
+    raw.set_attn_implementation("eager")
+    raw = raw.double().eval().requires_grad_(False)
     module = importlib.import_module(f"transformers.models.{family}.modeling_{family}")
     seen, original = [], module.eager_attention_forward
 
