@@ -26,6 +26,7 @@ from mmel_cli.evaluation.localisation import LocalisationOptions
 from mmel_cli.evaluation.protocols import AidOptions
 from mmel_cli.evaluation.sanity import SanityOptions
 from mmel_cli.model.preprocess import GEOMETRIES
+from mmel_cli.names import hint
 from mmel_cli.render import HeatmapOptions
 from mmel_cli.settings import merge, mistakes, read_yaml
 from mmel_cli.training.options import TrainOptions
@@ -248,6 +249,48 @@ def load_config(
         UsageError: for an unreadable file, unknown or duplicate keys, wrong types; it names the key and where it is.
     """
     return _load(RunConfig, file, settings, options)
+
+
+def load_configs(
+    methods: str, file: Path | None = None, settings: Sequence[str] = (), options: dict[str, Any] | None = None
+) -> list[RunConfig]:
+    """The same for each of several methods, "a,b,c"; a parameter goes to every method that has it.
+
+    Raises:
+        UsageError: also for a method named twice, and a parameter that none of them has.
+    """
+    names = [find_method(name).name for name in methods.split(",")]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UsageError(f"--method {methods}: {twice} is given twice")
+    has = {name: {field.name for field in dataclasses.fields(METHODS[name].params)} for name in names}
+    options = {key: value for key, value in (options or {}).items() if value is not None}
+    given = [(text.partition("=")[0], f"--set {text}") for text in settings]
+    given += [(key, f"--{key.removeprefix('method.')}") for key in options]
+    for key, shown_as in given:
+        wanted = _parameter(key)
+        if wanted and not any(wanted in parameters for parameters in has.values()):
+            every = sorted(set().union(*has.values()))
+            raise UsageError(f"{shown_as}: none of {', '.join(names)} has a parameter {wanted}{hint(wanted, every)}")
+    return [
+        load_config(
+            file,
+            [text for text in settings if _concerns(text.partition("=")[0], parameters)],
+            {key: value for key, value in options.items() if _concerns(key, parameters)} | {"method.name": name},
+        )
+        for name, parameters in has.items()
+    ]
+
+
+def _parameter(key: str) -> str | None:
+    """The parameter of a method that a dotted key names; the method's name is none."""
+    group, _, name = key.partition(".")
+    return name if group == "method" and name not in ("", "name") else None
+
+
+def _concerns(key: str, parameters: set[str]) -> bool:
+    """Whether a setting is one of a method with these parameters, or none of a method's."""
+    return (_parameter(key) or "") in {"", *parameters}
 
 
 def load_train_config(

@@ -124,6 +124,8 @@ def test_scientific_notation_is_a_number(tmp_path):
 
 EVAL = (
     *("faithfulness.steps=0", "faithfulness.blur=0", "faithfulness.blur=1.5", "faithfulness.blur=.nan"),
+    *("faithfulness.fractions=[0,0.1,0.1,1]", "faithfulness.fractions=[0,1]", "faithfulness.fractions=[0.1,0.2,1]"),
+    *("faithfulness.fractions=[0,0.1,0.9]", "faithfulness.fractions=[0,.nan,1]"),
     *("faithfulness.region=0", "faithfulness.batch=0", "aid.points=1", "localisation.tolerance=-1"),
     *("localisation.tolerance=.nan", "localisation.sizes=[0.2,0.1]", "sanity.samples=0", "sanity.depths=0"),
     *("sanity.draws=0", "sanity.radius=0", "sanity.radius=.inf", "comparison.resamples=0", "comparison.confidence=1.5"),

@@ -9,7 +9,7 @@ import typer
 
 from mmel_cli.cli import console, options
 from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED, UsageError
-from mmel_cli.names import count
+from mmel_cli.names import METHODS, count
 
 
 def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -22,7 +22,14 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     image_column: options.ImageColumn = None,
     config: options.ConfigFile = None,
     model: options.Model = None,
-    method: options.MethodName = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="See `mmel methods`; several with commas. [default: mmel]",
+            autocompletion=lambda: list(METHODS),
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option("--weights", help="A file of train-weights, untrained, or auto. [default: auto]"),
@@ -67,48 +74,75 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     Each word's value is what the score loses without it. That takes one text forward a word and distinct caption (5 to
     10 % more time at the size of ViT-B/16, for short captions); --set word_values=false saves it on very large inputs.
 
+    With --method a,b,c several methods explain in one pass: OUT/a, OUT/b and OUT/c are run folders like any other, with
+    what each method gives alone; images are decoded, and the model is run, for all of them together. --set method.X
+    (--weights, --transfer) goes to every method that has X, the group `method` of --config to the method it names.
+    --json prints an object by method.
+
     Exit codes: 0 all done, 1 failed, 2 usage, 3 done but some pairs failed (see failures.jsonl), 130 interrupted,
     143 terminated; after the last two the same command goes on.
     """  # noqa: D301 - the parser of help wants the backspace
-    from mmel_cli.config import load_config  # noqa: PLC0415 - torch loads only when a command runs
+    from mmel_cli.config import load_config, load_configs  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines import explain as pipeline  # noqa: PLC0415
     from mmel_cli.runs import Events  # noqa: PLC0415
 
     given: dict[str, Any] = {
         "model": model,
-        "method.name": method,
         "method.weights": weights,
         "method.transfer": transfer,
         "device": device,
     }
     given |= {"dtype": dtype, "batch_size": batch_size, "workers": workers, "limit": limit}
     given |= {"input.caption": caption, "input.caption_column": caption_column, "input.image_column": image_column}
-    resolved = load_config(config, settings or (), given)
+    several = method is not None and "," in method
+    if several and method is not None:
+        configs = load_configs(method, config, settings or (), given)
+    else:
+        configs = [load_config(config, settings or (), given | {"method.name": method})]
     if dry_run:
-        _show_plan(pipeline.plan(source, resolved), json=json)
+        _show_plan([pipeline.plan(source, resolved) for resolved in configs[: None if json else 1]], json=json)
         return
     if out is None:
         raise UsageError("--out is missing: give the run folder, for example --out runs/first")
     # before the progress bar, since downloads have bars of their own
-    pipeline.fetch(source, out, resolved, console.say, overwrite=overwrite)
+    places = pipeline.folders_of(out, configs) if several else [out]
+    pipeline.fetch(source, places, configs[0], console.say, overwrite=overwrite)
     with console.reporter() as report:
         events = Events(report.message, report.total, report.progress)
-        summary, stopped = pipeline.explain(source, out, resolved, overwrite=overwrite, events=events)
-    show_summary(summary, json=json)
+        if several:
+            summaries, stopped = pipeline.explain_several(source, out, configs, overwrite=overwrite, events=events)
+        else:
+            summary, stopped = pipeline.explain(source, out, configs[0], overwrite=overwrite, events=events)
+            summaries = {summary.method: summary}
+    if several:
+        _show_summaries(summaries, json=json)
+    else:
+        show_summary(summary, json=json)
     if stopped is not None:
         console.say("Stopped: what is finished is saved; run the same command again to go on")
         raise typer.Exit(EXIT_TERMINATED if stopped == signal.SIGTERM else EXIT_INTERRUPTED)
-    if summary.failed:
+    if any(summary.failed for summary in summaries.values()):
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _show_plan(plan, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
+def _show_plan(plans, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch
+    plan = plans[0]
     if json:
-        console.document(asdict(plan))
+        console.document(asdict(plan) if len(plans) == 1 else {p.config["method"]["name"]: asdict(p) for p in plans})
         return
     console.result(f"Input: {plan.layout}")
     unusable = count(plan.failures, "unusable entry", "unusable entries")
     console.result(f"{count(plan.pairs, 'pair')}, {unusable}, {plan.without_caption} without a caption")
+
+
+def _show_summaries(summaries, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch
+    """What several runs did, a block each or one JSON object."""
+    if json:
+        console.document({name: summary.plain() for name, summary in summaries.items()})
+        return
+    for name, summary in summaries.items():
+        console.result(f"{name}:")
+        show_summary(summary, json=False)
 
 
 def show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch

@@ -128,9 +128,12 @@ class Bench:
         return self._keep("texts", subjects, lambda: self.adapter.embed_texts(self.adapter.tokenize(captions)))
 
     def curves(self, subjects: Sequence[Subject]) -> PixelEmbeds:
-        """Embeddings of the images as pixels go and come back."""
-        maps, options = as_tensor([subject.record.map for subject in subjects]), self.option(FaithfulnessOptions)
-        return self._keep("curves", subjects, lambda: embed_pixels(self.adapter, self.pixels(subjects), maps, options))
+        """Embeddings of the images as pixels go and come back, in equal steps."""
+        return self._keep("curves", subjects, lambda: self._embed_pixels(subjects, fine=False))
+
+    def fine_curves(self, subjects: Sequence[Subject]) -> PixelEmbeds:
+        """The same at the chosen fractions."""
+        return self._keep("fine curves", subjects, lambda: self._embed_pixels(subjects, fine=True))
 
     def clean_maps(self, subjects: Sequence[Subject]) -> dict[str, np.ndarray]:
         """Maps made anew: not the archive's, since another dtype or device would count as a change."""
@@ -146,6 +149,11 @@ class Bench:
         excluded = [[text == s.record.caption or s.record.image in of for text, of in known] for s in subjects]
         own = self.texts(subjects)
         return CaptionSet(own, rivals.embeds, torch.tensor(excluded, device=own.device), self.adapter.spec.scoring)
+
+    def _embed_pixels(self, subjects: Sequence[Subject], *, fine: bool) -> PixelEmbeds:
+        maps = as_tensor([subject.record.map for subject in subjects])
+        options = self.option(FaithfulnessOptions)
+        return embed_pixels(self.adapter, self.pixels(subjects), maps, options, fine=fine)
 
     def _keep(self, what: str, subjects: Sequence[Subject], make: Callable[[], _Kept]) -> _Kept:
         key = (what, tuple(subject.record.id for subject in subjects))

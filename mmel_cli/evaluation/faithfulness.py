@@ -4,6 +4,7 @@ All scores are cosines of unit embeddings, or probabilities among a set of capti
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -19,6 +20,10 @@ from mmel_cli.scoring import Scoring
 Images = Float[Tensor, "records 3 height width"]
 Curve = Float[Tensor, "records points"]
 Number = Float[Tensor, "records"]
+EVEN_SETTINGS = tuple(f"faithfulness.{name}" for name in ("steps", "baseline", "blur", "region"))
+"""What decides the curves of equal steps."""
+FINE_SETTINGS = tuple(f"faithfulness.{name}" for name in ("fractions", "baseline", "blur", "region"))
+"""What decides the fine curves."""
 _EMPTY = 1e-12
 _NOISE = 1e-6  # a smaller rise of the probability is rounding
 
@@ -27,12 +32,14 @@ _NOISE = 1e-6  # a smaller rise of the probability is rounding
 class FaithfulnessOptions:
     """How pixels are taken away and put back.
 
-    `steps` equal steps from none to all, so steps + 1 points; `baseline` is what takes the place of pixels: the blurred
-    image (standard deviation `blur` of the input's side), the processor's mean colour, or black; `region` is the side
-    in pixels of the squares that move together; `batch` is how many masked images go through the model at once.
+    `steps` equal steps from none to all, so steps + 1 points; `fractions` are the points of the fine curves, which lie
+    close together where objects end; `baseline` is what takes the place of pixels: the blurred image (standard
+    deviation `blur` of the input's side), the processor's mean colour, or black; `region` is the side in pixels of the
+    squares that move together; `batch` is how many masked images go through the model at once.
     """
 
     steps: int = 10
+    fractions: tuple[float, ...] = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.35, 0.6, 1.0)
     baseline: Literal["blur", "mean", "black"] = "blur"
     blur: float = 0.1
     region: int = 1
@@ -41,6 +48,11 @@ class FaithfulnessOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 1000:
             raise ValueError("faithfulness.steps must lie in 1..1000")
+        rising = all(low < high for low, high in pairwise(self.fractions))
+        if not (3 <= len(self.fractions) <= 1001 and rising and self.fractions[0] == 0 and self.fractions[-1] == 1):
+            raise ValueError(
+                "faithfulness.fractions must rise from 0 to 1 with at least one between, for example [0, 0.05, 1]"
+            )
         if not 0 < self.blur <= 1:
             raise ValueError("faithfulness.blur must lie in 0..1")
         if self.region < 1 or self.batch < 1:
@@ -85,6 +97,7 @@ class PixelEmbeds:
 
     insertion: Tensor
     deletion: Tensor
+    at: Float[Tensor, "points"]  # the part of the pixels that has come or gone, from 0 to 1, float64
 
 
 @torch.no_grad()
@@ -109,7 +122,9 @@ def blurred(images: Images, sigma: float) -> Images:
 
 
 @torch.no_grad()
-def embed_pixels(model: Adapter, images: Images, maps: Tensor, options: FaithfulnessOptions) -> PixelEmbeds:
+def embed_pixels(
+    model: Adapter, images: Images, maps: Tensor, options: FaithfulnessOptions, *, fine: bool = False
+) -> PixelEmbeds:
     """Embed every point of both curves; the two ends, image and baseline, are embedded once.
 
     Args:
@@ -117,10 +132,14 @@ def embed_pixels(model: Adapter, images: Images, maps: Tensor, options: Faithful
         images: the model's normalised input.
         maps: (records, h, w), signed.
         options: see FaithfulnessOptions.
+        fine: at its fractions, each rounded to whole pixels (regions) and at least one, instead of equal steps.
     """
     places = pixel_ranks(maps.to(images), (images.shape[2], images.shape[3]), options.region)
     total = int(places.max()) + 1
-    inner = [round(total * step / options.steps) for step in range(1, options.steps)]
+    if fine:
+        inner = [max(1, round(total * fraction)) for fraction in options.fractions[1:-1]]
+    else:
+        inner = [round(total * step / options.steps) for step in range(1, options.steps)]
     cuts = torch.tensor([total, 0, *inner, *inner], device=images.device)
     keep_low = torch.tensor([True, True] + [True] * len(inner) + [False] * len(inner), device=images.device)
     embeds = _embed_mixtures(
@@ -130,6 +149,7 @@ def embed_pixels(model: Adapter, images: Images, maps: Tensor, options: Faithful
     return PixelEmbeds(
         insertion=torch.cat([nothing, middle[:, : len(inner)], whole], 1),
         deletion=torch.cat([whole, middle[:, len(inner) :], nothing], 1),
+        at=torch.tensor([0, *inner, total], dtype=torch.float64) / total,
     )
 
 

@@ -66,3 +66,11 @@ def area(curve: Tensor, at: Tensor | None = None) -> Tensor:
     at = at.to(curve.device, torch.float64)
     mean = torch.trapezoid(curve, at, dim=-1) / (at[-1] - at[0])
     return mean.clamp(curve.amin(-1), curve.amax(-1))
+
+
+def log_area(curve: Tensor, at: Tensor) -> Tensor:
+    """The same over the logarithm of `at`, from its second point to its last: log 0, the first, is nowhere.
+
+    What is left out is the point at which nothing has come or gone, the same whatever the order.
+    """
+    return area(curve[..., 1:], at[1:].log())

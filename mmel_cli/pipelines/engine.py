@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, LeftOut
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
+from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.tensors import Attribution, Capture, Pixels, Probe
 from mmel_cli.types import Explanation, Failure, Sample
 
@@ -102,8 +104,8 @@ class Engine:
         """All that the method declares, or what several views have a mean of."""
         return averaged(self.declared) if len(self.views) > 1 else self.declared
 
-    def explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
-        """Explain a batch; where memory runs out, in halves.
+    def explain(self, batch: Batch, shared: SharedCaptures | None = None) -> tuple[list[Explanation], list[Failure]]:
+        """Explain a batch; where memory runs out, in halves. Other methods may explain the same batch from `shared`.
 
         Pairs that share an image or a caption share its forward. A map that is not finite is a Failure, and so is a
         pair that exhausts the memory alone, or has no ground truth for a method that needs it.
@@ -116,13 +118,15 @@ class Engine:
             return [], lacking
 
         def work(samples: Sequence[Sample]) -> tuple[list[Explanation], list[Failure]]:
-            return self._explain(Batch(list(samples), batch.images), truth)
+            return self._explain(Batch(list(samples), batch.images), truth, shared or SharedCaptures())
 
         parts = in_halves(work, batch.samples, _too_large)
         explanations = [explanation for part, _ in parts for explanation in part]
         return explanations, [*lacking, *(failure for _, part in parts for failure in part)]
 
-    def _explain(self, batch: Batch, truth: dict[str, np.ndarray]) -> tuple[list[Explanation], list[Failure]]:
+    def _explain(
+        self, batch: Batch, truth: dict[str, np.ndarray], shared: SharedCaptures
+    ) -> tuple[list[Explanation], list[Failure]]:
         keys = {key: i for i, key in enumerate(dict.fromkeys(s.ref.key for s in batch.samples))}
         texts = {text: i for i, text in enumerate(dict.fromkeys(s.caption for s in batch.samples))}
         captions = self.model.tokenize(list(texts))
@@ -133,8 +137,10 @@ class Engine:
         unmoved, seen_by = None, []
         for view in self.views:
             seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
+            make = partial(self.model.capture, seen, captions, pairs)
+            capture = shared.capture(self.request, view, tuple(s.id for s in batch.samples), make)
             probe = self._probe(seen, captions, pairs)  # of what this view shows
-            capture = replace(self.model.capture(seen, captions, pairs, self.request), **hints, probe=probe)
+            capture = replace(capture, **hints, probe=probe)
             unmoved = unmoved or (capture.score, capture.image_embeds)  # of the image as it is
             attribution = self.method.explain(capture, self.params, self.state)
             self._check(attribution, capture)

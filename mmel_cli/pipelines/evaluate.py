@@ -1,5 +1,6 @@
 """`mmel eval`: score saved maps record by record, resume where it stopped, compare runs, write tables and plots."""
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -181,6 +182,7 @@ def _report(
     columns = {run.label: _columns(folder, run, identity) for run in runs}
     joined = join(columns)
     report = _content(runs, config) | summarise(joined, list(identity.names), config.comparison)
+    report["curves_at"] = _fine_points(identity)
     report |= {"refused": tally.refused, "failed": {run: len(failures) for run, failures in tally.failures.items()}}
     folder.write_json(scores.METRICS_FILE, report)
     archive = runs[0].archive
@@ -189,6 +191,12 @@ def _report(
     if config.plots and joined:
         draw(folder.path / scores.PLOTS, report, joined)
     return report
+
+
+def _fine_points(identity: scores.Identity) -> dict[str, list[float]]:
+    """Where the points of the fine curves lie, from 0 to 1, as they were scored; the others' lie in equal steps."""
+    noted = identity.families.get("fine-curves", {}).get("faithfulness.fractions")
+    return {f"{kind}-fine": json.loads(noted) for kind in ("insertion", "deletion")} if noted else {}
 
 
 def _columns(folder: RunFolder, run: Run, identity: scores.Identity) -> Columns:

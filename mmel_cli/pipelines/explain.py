@@ -1,39 +1,31 @@
 """`mmel explain`: stream pairs, explain them in batches, write heatmaps and archive shards, resume where it stopped."""
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mmel_cli.archive import Archive, ShardWriter, load_archive
 from mmel_cli.attribution import find_method
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
-from mmel_cli.model import BUILTIN, fetch_model, find_family, load_model
+from mmel_cli.errors import UsageError
+from mmel_cli.model import BUILTIN, LeftOut, fetch_model, find_family, load_model
 from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Batch, Loader, by_count
 from mmel_cli.pipelines.engine import Engine
-from mmel_cli.pipelines.pictures import Painter
+from mmel_cli.pipelines.lane import Lane, Run
 from mmel_cli.pipelines.provenance import notes, run_info
-from mmel_cli.runs import (
-    EXPLAINED,
-    CommittedRecords,
-    Events,
-    RunFolder,
-    committed_records,
-    fingerprint,
-    settings,
-)
-from mmel_cli.runs.folder import ARCHIVE, DRAWN, REPORT
+from mmel_cli.pipelines.sharing import SharedCaptures
+from mmel_cli.runs import EXPLAINED, Events, RunFolder, Stop, committed_records
+from mmel_cli.runs.folder import ARCHIVE, REPORT
 from mmel_cli.runs.summary import Summary, write_results
-from mmel_cli.types import Explanation, Failure, RunInfo, Sample
+from mmel_cli.types import Failure, Sample
 
 
 @dataclass(frozen=True)
@@ -65,15 +57,18 @@ def plan(source_path: Path, config: RunConfig) -> Plan:
     return Plan(source.layout, pairs, failures, captionless, config.plain())
 
 
-def fetch(source_path: Path, out: Path, config: RunConfig, say: Callable[[str], None], *, overwrite: bool) -> None:
-    """Download a model of the hub that is not here yet, once input and run folder are as they must be.
+def fetch(
+    source_path: Path, outs: Sequence[Path], config: RunConfig, say: Callable[[str], None], *, overwrite: bool
+) -> None:
+    """Download a model of the hub that is not here yet, once input and run folders are as they must be.
 
     Raises:
         UsageError, ModelError: as `explain`.
     """
     if config.model.name != BUILTIN and not Path(config.model.name).exists():
         open_input(source_path, config)
-        RunFolder(out, EXPLAINED, overwrite=overwrite).check()
+        for out in outs:
+            RunFolder(out, EXPLAINED, overwrite=overwrite).check()
         fetch_model(config.model.name, say)
 
 
@@ -89,162 +84,175 @@ def explain(
         UsageError: wrong input, configuration, or a folder that holds another run.
         ModelError, ArchiveError: see errors.py.
     """
-    events, started = events or Events(), time.monotonic()
-    source = open_input(source_path, config)
+    summaries, stopped = _explain(source_path, {out: config}, overwrite=overwrite, events=events or Events())
+    return summaries[0], stopped
+
+
+def explain_several(
+    source_path: Path, out: Path, configs: Sequence[RunConfig], *, overwrite: bool = False, events: Events | None = None
+) -> tuple[dict[str, Summary], int | None]:
+    """The same with several methods in one pass: each into a run folder of its own, `out`/METHOD.
+
+    Every folder is what `explain` makes with its configuration alone; images are decoded once, and forwards shared.
+
+    Args:
+        source_path: INPUT.
+        out: the folder of the run folders.
+        configs: alike but for the method (config.load_configs).
+        overwrite: start anew in each.
+        events: what to tell meanwhile; pairs are counted once, whatever the number of methods.
+
+    Returns:
+        The summaries by method, and the signal that ended the run early.
+    """
+    places = dict(zip(folders_of(out, configs), configs, strict=True))
+    summaries, stopped = _explain(source_path, places, overwrite=overwrite, events=events or Events())
+    return {summary.method: summary for summary in summaries}, stopped
+
+
+def folders_of(out: Path, configs: Sequence[RunConfig]) -> list[Path]:
+    """Where several methods write.
+
+    Raises:
+        UsageError: if `out` is a file, or a run folder itself.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is a file; give a folder")
+    if (out / EXPLAINED.marker).exists():
+        raise UsageError(f"--out {out}: is the run folder of one method; several write OUT/METHOD each, give another")
+    return [out / config.method.name for config in configs]
+
+
+def _explain(
+    source_path: Path, places: Mapping[Path, RunConfig], *, overwrite: bool, events: Events
+) -> tuple[list[Summary], int | None]:
+    """One pass over the input for all run folders."""
+    started, stop = time.monotonic(), Stop()
+    first = next(iter(places.values()))
+    source = open_input(source_path, first)
     events.message(f"Input: {source.layout}")
-    with RunFolder(out, EXPLAINED, overwrite=overwrite) as folder:
-        model = load_model(config.model.name, config.device, config.dtype, config.model.image_size)
+    folders = [RunFolder(out, EXPLAINED, overwrite=overwrite, stop=stop) for out in places]
+    for folder in folders:
+        folder.check()  # all, before anything is written
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(folder)
+        runs = _runs(folders, list(places.values()), events)
+        for run in runs:
+            run.folder.note(notes(run.engine, run.info, source))
+            label = f"{run.info.method}: " if len(runs) > 1 else ""
+            for warning in run.warnings:
+                events.message(f"{label}Warning: {warning}")
+            if len(run.done):
+                events.message(f"{label}Going on: {count(len(run.done), 'record')} done")
+        lanes = _Pass(runs, source, stop, events).to_the_end()
+        seconds = round(time.monotonic() - started, 3)
+        summaries = [_summary(lane, source, seconds) for lane in lanes]
+        for lane, summary in zip(lanes, summaries, strict=True):
+            write_results(lane.run.folder, lane.run.info, summary)
+    return summaries, stop.signal
+
+
+def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], events: Events) -> list[Run]:
+    """The model, loaded once, with each method, and what is done."""
+    model = load_model(configs[0].model.name, configs[0].device, configs[0].dtype, configs[0].model.image_size)
+    left_out = LeftOut(model) if configs[0].word_values else None
+    runs = []
+    for folder, config in zip(folders, configs, strict=True):
         method, limits = find_method(config.method.name), config.image.limits
         engine = Engine.build(model, method, config.method.params, limits, word_values=config.word_values)
+        engine = replace(engine, left_out=left_out)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
         info = run_info(engine, config)
-        done, damaged = committed_records(out, out / ARCHIVE, info.identity)
+        done, damaged = committed_records(folder.path, folder.path / ARCHIVE, info.identity)
         warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
-        folder.note(notes(engine, info, source))
-        for warning in warnings:
-            events.message(f"Warning: {warning}")
-        if len(done):
-            events.message(f"Going on: {count(len(done), 'record')} done")
-        counts = _Run(folder, config, engine, info, source, done, events).to_the_end()
-        summary = Summary(
-            out=str(out),
-            layout=source.layout,
-            model=info.model,
-            method=info.method,
-            done=len(done) + counts.explained,
-            failed=folder.failures.stages.total(),
-            failed_by_stage=dict(folder.failures.stages),
-            without_caption=folder.failures.without_caption,
-            truncated_captions=counts.truncated,
-            resumed=len(done),
-            seconds=round(time.monotonic() - started, 3),
-            complete=not folder.stop.asked(),
-            report=str(out / REPORT),
-            warnings=warnings,
-        )
-        write_results(folder, info, summary)
-    return summary, folder.stop.signal
+        runs.append(Run(folder, config, engine, info, done, warnings))
+    return runs
 
 
-@dataclass
-class _Counts:
-    """Of this call."""
+def _summary(lane: Lane, source: Source, seconds: float) -> Summary:
+    run, failures = lane.run, lane.run.folder.failures
+    return Summary(
+        out=str(run.folder.path),
+        layout=source.layout,
+        model=run.info.model,
+        method=run.info.method,
+        done=len(run.done) + lane.explained,
+        failed=failures.stages.total(),
+        failed_by_stage=dict(failures.stages),
+        without_caption=failures.without_caption,
+        truncated_captions=lane.truncated,
+        resumed=len(run.done),
+        seconds=seconds,
+        complete=not run.folder.stop.asked(),
+        report=str(run.folder.path / REPORT),
+        warnings=run.warnings,
+    )
 
-    explained: int = 0
-    truncated: int = 0
 
+class _DoneInAll:
+    """The records that no lane has anything to do for."""
 
-@dataclass(frozen=True)
-class _Pending:
-    """A batch that waits for its pictures before the archive takes it."""
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        self._lanes = lanes
 
-    explanations: list[Explanation] = field(default_factory=list)
-    pictures: list[Future[None]] = field(default_factory=list)
+    def __contains__(self, record_id: object) -> bool:
+        return all(lane.passes(record_id) for lane in self._lanes)
 
 
 @dataclass(frozen=True)
-class _Run:
-    """The loop: explain batch k while threads decode k+1 and draw k-1; add a batch once its pictures are on disk.
+class _Pass:
+    """The loop: explain batch k while threads decode k+1 and draw k-1; every run takes every batch."""
 
-    A batch of which some records are done is explained whole, as it was the first time, so that the others come out
-    equal to the bit.
-    """
-
-    folder: RunFolder
-    config: RunConfig
-    engine: Engine
-    info: RunInfo
+    runs: Sequence[Run]
     source: Source
-    done: CommittedRecords
+    stop: Stop
     events: Events
 
-    def to_the_end(self) -> _Counts:
+    def to_the_end(self) -> list[Lane]:
         """Run to the end, or to the end of the batch in which a signal came."""
-        counts, pending = _Counts(), _Pending()
+        config = self.runs[0].config
         with ExitStack() as stack:
-            pool = self.folder.pool(self.config.workers)
-            finished = self._archive_to_redraw(stack)
-            writer = stack.enter_context(ShardWriter(self.folder.path / ARCHIVE, self.info, self.config.archive))
+            pool = self.runs[-1].folder.pool(config.workers)  # the folder that is left first
+            lanes = [Lane(run, pool, stack, self.events) for run in self.runs]
             threading.Thread(target=self._count, daemon=True).start()
-            painter = Painter(self.folder.path, self.config.heatmap, pool) if self.config.heatmaps else None
-            for batch in self._batches(pool, painter, redraw=finished is not None):
-                new, failures = self._explain(batch)
-                shown = new + ([finished[s.id] for s in batch.samples if s.id in self.done] if finished else [])
-                pictures = painter.start(shown, batch) if painter else []
-                _finish(pending, writer, counts)
-                pending = _Pending(new, pictures)
-                self.folder.failures.add([*batch.failures, *failures])
-                passed = len(batch.samples) - len(failures) + batch.skipped
-                self.events.progress(passed, len(batch.failures) + len(failures))
-                if self.folder.stop.asked():
+            shared = SharedCaptures() if len(lanes) > 1 else None
+            for batch in self._batches(pool, lanes):
+                if shared:
+                    engines = [lane.run.engine for lane in lanes if lane.lacks(batch)]
+                    shared.begin([(engine.request, engine.views) for engine in engines])
+                failed = set().union(*(lane.take(batch, shared) for lane in lanes))
+                passed = len(batch.samples) - len(failed) + batch.skipped
+                self.events.progress(passed, len(batch.failures) + len(failed))
+                if self.stop.asked():
                     break
-            _finish(pending, writer, counts)
-        if painter and not self.folder.stop.asked():
-            self.folder.write_json(DRAWN, self._drawn)
-        return counts
+            for lane in lanes:
+                lane.end()
+        return lanes
 
-    def _explain(self, batch: Batch) -> tuple[list[Explanation], list[Failure]]:
-        """The records of a batch that are not done."""
-        if all(sample.id in self.done for sample in batch.samples):
-            return [], []
-        explanations, failures = self.engine.explain(batch)
-        return [e for e in explanations if e.id not in self.done], [f for f in failures if f.id not in self.done]
-
-    def _batches(self, pool: ThreadPoolExecutor, painter: Painter | None, *, redraw: bool) -> Iterator[Batch]:
-        preprocess = partial(self.engine.model.preprocess, geometry=self.config.image.geometry)
-        loader = Loader(pool, self.config.image.limits, preprocess, painter.keep if painter else {}, whole=True)
-        chunks = by_count(self._checked(), self.config.batch_size)
-        return loader.batches(chunks, () if redraw else self.done)
+    def _batches(self, pool: ThreadPoolExecutor, lanes: Sequence[Lane]) -> Iterator[Batch]:
+        config, model = self.runs[0].config, self.runs[0].engine.model
+        preprocess = partial(model.preprocess, geometry=config.image.geometry)
+        loader = Loader(pool, config.image.limits, preprocess, lanes[0].keep, whole=True)
+        return loader.batches(by_count(self._checked(), config.batch_size), _DoneInAll(lanes))
 
     def _checked(self) -> Iterator[Sample | Failure]:
         """The entries; a record that is done must still stand for the same image and caption."""
-        for entry in entries(self.source, self.config):
+        for entry in entries(self.source, self.runs[0].config):
             if isinstance(entry, Sample):
-                self.done.check(entry)
+                for run in self.runs:
+                    run.done.check(entry)
             yield entry
-
-    @property
-    def _drawn(self) -> dict[str, str]:
-        return {"settings_sha256": fingerprint(settings(self.config.plain(), "pictures"))}
-
-    def _archive_to_redraw(self, stack: ExitStack) -> Archive | None:
-        """The finished records, if their pictures are missing or of other settings: they are drawn anew.
-
-        The note of what pictures look like goes before the first is drawn and comes back when all are.
-        """
-        noted = self.folder.path / DRAWN
-        if not self.config.heatmaps or not len(self.done):
-            if self.config.heatmaps:
-                self.folder.write_json(DRAWN, self._drawn)
-            return None
-        try:
-            same = json.loads(noted.read_text("utf-8")) == self._drawn
-        except (OSError, ValueError):
-            same = False
-        if same:
-            return None
-        noted.unlink(missing_ok=True)
-        self.events.message(f"Drawing the pictures of {count(len(self.done), 'finished record')} anew")
-        return stack.enter_context(load_archive(self.folder.path))
 
     def _count(self) -> None:
         """Tell the total once it is known; a second pass over the names, for the ETA only."""
         total = 0
-        for _ in entries(self.source, self.config):
+        for _ in entries(self.source, self.runs[0].config):
             total += 1
-            if self.folder.stop.asked():
+            if self.stop.asked():
                 return
         self.events.total(total)
-
-
-def _finish(pending: _Pending, writer: ShardWriter, counts: _Counts) -> None:
-    """Wait for a batch's pictures, then give its records to the archive."""
-    for picture in pending.pictures:
-        picture.result()
-    writer.extend(pending.explanations)
-    counts.explained += len(pending.explanations)
-    counts.truncated += sum(explanation.truncated for explanation in pending.explanations)
 
 
 def open_input(path: Path, config: RunConfig) -> Source:

@@ -7,17 +7,20 @@ from typing import Any
 from mmel_cli.evaluation.summary import Columns
 from mmel_cli.render.plots import plot_curves, plot_layers, plot_pairs
 
-_PAIRED = ("insertion-deletion", "aid", "energy-inside", "pixel-ap", "token-insertion-deletion")
+_PAIRED = (
+    *("insertion-deletion", "insertion-deletion-fine", "aid"),
+    *("energy-inside", "pixel-ap", "token-insertion-deletion"),
+)
 
 
 def draw(folder: Path, report: dict[str, Any], runs: dict[str, Columns]) -> None:
     """Draw anew what the scores allow: curves, paired scatter against the first run, localisation by layer."""
     shutil.rmtree(folder, ignore_errors=True)
     curves = report["curves"]
-    for end, score in (("", "cosine"), ("-probability", "probability of the caption")):
+    for end, score in (("", "cosine"), ("-fine", "cosine"), ("-probability", "probability of the caption")):
         names = {f"insertion{end}": "put back", f"deletion{end}": "taken away"}
         if any(name in table for table in curves.values() for name in names):
-            plot_curves(curves, names, folder / f"curves{end}", score)
+            plot_curves(curves, names, folder / f"curves{end}", score, report["curves_at"].get(f"insertion{end}"))
     if any(report["layers"].values()):
         numbers = {run["label"]: run["layers"] for run in report["runs"]}
         plot_layers(report["layers"], numbers, folder / "layers")

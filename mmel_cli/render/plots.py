@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 BAND = 1.96  # standard errors
 
 
-def plot_curves(curves: dict[str, Any], names: dict[str, str], path: Path, score: str) -> list[Path]:
+def plot_curves(
+    curves: dict[str, Any], names: dict[str, str], path: Path, score: str, at: list[float] | None = None
+) -> list[Path]:
     """Insertion beside deletion: mean over records and 95 % band, one line a run.
 
     Args:
@@ -19,14 +21,19 @@ def plot_curves(curves: dict[str, Any], names: dict[str, str], path: Path, score
         names: the curves to draw, one panel each, and what becomes of the pixels in it.
         path: without suffix.
         score: what the curves measure, for the axis.
+        at: where the points lie, 0 to 1, on an axis that is logarithmic above its least; None for equal steps.
     """
     figure, panels = _panels(len(names))
     for axes, name in zip(panels, names, strict=True):
         for run, table in curves.items():
             if name in table:
                 mean, error = np.array(table[name]["mean"]), np.array(table[name]["error"])
-                at = np.linspace(0, 100, len(mean))
-                _line(axes, at, mean, error, run)
+                _line(axes, np.linspace(0, 100, len(mean)) if at is None else 100 * np.array(at), mean, error, run)
+        if at is not None:
+            axes.set_xscale("symlog", linthresh=100 * at[1], linscale=0.4)
+            axes.set_xticks([100 * fraction for fraction in at], [f"{100 * fraction:g}" for fraction in at])
+            axes.tick_params(axis="x", which="minor", bottom=False)
+            axes.tick_params(axis="x", labelsize="small")
         axes.set(title=name, xlabel=f"% of pixels {names[name]}, highest first", ylabel=score, xlim=(0, 100))
     _legend(figure, panels, len(curves))
     return save_figure(figure, path)

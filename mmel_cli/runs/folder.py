@@ -97,13 +97,22 @@ class RunFolder:
         kind: the command's.
         overwrite: remove what mmel wrote there, and nothing else.
         rank: of one process among several that write there; it tells their failure logs apart.
+        stop: of a command that writes several folders; its own by default.
 
     Raises:
         UsageError: if it is a file, a stranger's, or another process holds it.
     """
 
-    def __init__(self, path: Path, kind: FolderKind, *, overwrite: bool = False, rank: int | None = None) -> None:
-        self.path, self.kind, self.stop = path, kind, Stop()
+    def __init__(
+        self,
+        path: Path,
+        kind: FolderKind,
+        *,
+        overwrite: bool = False,
+        rank: int | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        self.path, self.kind, self.stop = path, kind, stop or Stop()
         self._overwrite, self._suffix = overwrite, "" if rank is None else f"-r{rank:02}"
         self._stack = ExitStack()
         self._failures: FailureLog | None = None

@@ -58,6 +58,7 @@ def test_every_metric_of_four_runs(scored, tmp_path, mmel):
     assert means["randomisation"]["random"] == pytest.approx(1)
     assert set(report["metrics"]["pixel-ap"]["by_size"]) <= {"small", "medium", "large"}
     plots = {path.name for path in (tmp_path / "out/plots").iterdir()}
+    assert {"curves-fine.png", "pairs-insertion-deletion-fine.png"} <= plots
     assert {"curves.png", "curves.svg", "layers.png", "pairs-pixel-ap.svg"} <= plots
     assert Image.open(tmp_path / "out/plots/curves.png").size[0] > 500
 
@@ -102,6 +103,42 @@ def test_an_interrupted_evaluation_goes_on_and_equals_a_whole_one(scored, tmp_pa
     code, _, err = mmel(*command, "--set", "faithfulness.baseline=black", "--out", tmp_path / "part")
     assert code == 2
     assert 'faithfulness.baseline was "blur", is now "black" (of pixel-curves)' in err
+
+
+def test_fine_curves_join_an_earlier_evaluation_and_change_nothing_in_it(scored, tmp_path, mmel):
+    runs, out = [scored / "mmel", scored / "mask"], tmp_path / "out"
+    command = ["eval", *runs, "--out", out, "--limit", 7, "--json", *QUICK]
+    code, text, err = mmel(*command, "--metrics", "insertion-deletion")
+    assert code == 0, err
+    before = json.loads(text)
+    assert before["curves_at"] == {}
+    chosen = ["--set", "faithfulness.fractions=[0, 0.02, 0.1, 0.4, 1]"]
+    code, text, err = mmel(*command, "--metrics", "insertion-deletion-fine,insertion-log", *chosen)
+    assert code == 0, err
+    report = json.loads(text)
+    assert list(report["metrics"]) == ["insertion-deletion", "insertion-deletion-fine", "insertion-log"]
+    for label in ("mmel", "mask"):
+        same = [r["metrics"]["insertion-deletion"]["runs"][label] for r in (before, report)]
+        assert same[0] == same[1]  # to the bit
+    # the table's numbers are areas under the curves that are reported
+    code, text, err = mmel(*command, "--metrics", "insertion-fine,insertion", *chosen)
+    assert code == 0, err
+    report = json.loads(text)
+    at = report["curves_at"]["insertion-fine"]
+    assert at == [0, 0.02, 0.1, 0.4, 1]
+    cuts = [round(fraction * 32 * 32) / 32**2 for fraction in at]
+    for label in ("mmel", "mask"):
+        curve = report["curves"][label]["insertion-fine"]["mean"]
+        mean = report["metrics"]["insertion-fine"]["runs"][label]["mean"]
+        assert mean == pytest.approx(np.trapezoid(curve, cuts), rel=1e-9)
+        logs = report["metrics"]["insertion-log"]["runs"][label]["mean"]
+        assert logs == pytest.approx(np.trapezoid(curve[1:], np.log(cuts[1:])) / -np.log(cuts[1]), rel=1e-9)
+    assert (out / "plots/curves-fine.svg").stat().st_size > 1000
+    code, _, err = mmel(*command, "--metrics", "deletion-fine")
+    assert code == 2
+    assert "faithfulness.fractions was [0.0,0.02,0.1,0.4,1.0], is now" in err
+    assert "(of fine-curves)" in err
+    assert mmel(*command, "--metrics", "deletion")[0] == 0  # the other curves do not depend on them
 
 
 def test_metrics_that_cannot_be_given_are_refused_by_name(photos, tmp_path, mmel):

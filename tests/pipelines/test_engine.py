@@ -24,11 +24,11 @@ def test_a_batch_that_does_not_fit_is_explained_in_halves(photos, settings, tmp_
     explain(photos, tmp_path / "whole", load_config(None, (), settings))
     real, sizes = Engine._explain, []
 
-    def small_memory(engine, batch, truth):
+    def small_memory(engine, batch, truth, shared):
         sizes.append(len(batch.samples))
         if len(batch.samples) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(engine, batch, truth)
+        return real(engine, batch, truth, shared)
 
     monkeypatch.setattr(Engine, "_explain", small_memory)
     summary, _ = explain(photos, tmp_path / "halves", load_config(None, (), settings))
@@ -44,10 +44,10 @@ def test_a_pair_that_exhausts_the_memory_alone_is_a_failure_and_the_rest_goes_on
 ):
     real = Engine._explain
 
-    def small_memory(engine, batch, truth):
+    def small_memory(engine, batch, truth, shared):
         if any(sample.id == "01.png#0" for sample in batch.samples):
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
-        return real(engine, batch, truth)
+        return real(engine, batch, truth, shared)
 
     monkeypatch.setattr(Engine, "_explain", small_memory)
     summary, _ = explain(photos, tmp_path / "run", load_config(None, (), settings))
@@ -99,11 +99,11 @@ def test_auto_takes_the_gpu(tiny):
 def test_an_unexpected_error_loses_nothing_that_was_finished(photos, settings, tmp_path, monkeypatch):
     real, calls = Engine._explain, []
 
-    def breaks_later(engine, batch, truth):
+    def breaks_later(engine, batch, truth, shared):
         calls.append(1)
         if len(calls) == 3:
             raise RuntimeError("on purpose")
-        return real(engine, batch, truth)
+        return real(engine, batch, truth, shared)
 
     monkeypatch.setattr(Engine, "_explain", breaks_later)
     with pytest.raises(RuntimeError, match="on purpose"):

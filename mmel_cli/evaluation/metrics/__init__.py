@@ -5,7 +5,7 @@ from mmel_cli.evaluation.metrics.aid import Aid
 from mmel_cli.evaluation.metrics.captions import CaptionChange, CaptionContrast
 from mmel_cli.evaluation.metrics.fading import Fading
 from mmel_cli.evaluation.metrics.localisation import Localisation
-from mmel_cli.evaluation.metrics.pixels import PixelCurves, ProbabilityCurves
+from mmel_cli.evaluation.metrics.pixels import FineCurves, PixelCurves, ProbabilityCurves
 from mmel_cli.evaluation.metrics.quadrants import Quadrants
 from mmel_cli.evaluation.metrics.sparseness import Sparseness
 from mmel_cli.evaluation.metrics.stability import MaxSensitivity, Randomisation
@@ -14,6 +14,7 @@ from mmel_cli.evaluation.metrics.zero_shot import ZeroShot
 
 METRICS: dict[str, Metric] = {
     "pixel-curves": PixelCurves(),
+    "fine-curves": FineCurves(),
     "probability-curves": ProbabilityCurves(),
     "fading": Fading(),
     "zero-shot": ZeroShot(),

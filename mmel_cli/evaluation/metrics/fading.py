@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mmel_cli.evaluation import faithfulness
 from mmel_cli.evaluation.bench import Bench, Subject
-from mmel_cli.evaluation.faithfulness import FaithfulnessOptions
+from mmel_cli.evaluation.faithfulness import EVEN_SETTINGS, FaithfulnessOptions
 from mmel_cli.evaluation.localisation import as_tensor
 from mmel_cli.evaluation.metric import CHOICE, Metric, Name, Outcome
 
@@ -20,7 +20,7 @@ class Fading(Metric):
     group = "faithfulness"
     source = "Chattopadhay et al. 2018, Grad-CAM++"
     needs = CHOICE
-    settings = ("faithfulness", "rivals")
+    settings = (*EVEN_SETTINGS, "rivals")
 
     def measure(self, bench: Bench, subjects: Sequence[Subject]) -> list[Outcome]:
         """See Metric."""
