@@ -10,6 +10,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+import torch
 import yaml
 from zoo import make_model
 
@@ -217,6 +218,27 @@ def test_a_method_that_is_done_is_not_repeated(photos, tiny, tmp_path, mmel, mon
     del explained[:]
     code, _, err = mmel(*command, "--method", "gae,flow", "--limit", 20)
     assert (code, explained) == (0, [])
+
+
+def test_memory_that_runs_out_for_one_method_halves_its_batches_alone(photos, tiny, tmp_path, mmel, monkeypatch):
+    real = engines.Engine._explain
+
+    def small_memory(engine, batch, truth, shared):
+        if engine.method.name == "gae" and len(batch.samples) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(engine, batch, truth, shared)
+
+    command = ["explain", photos, "--model", tiny, "--batch-size", 10, "--set", "heatmaps=false"]
+    names = ("grad-eclip", "gae", "random")
+    assert mmel(*command, "--out", tmp_path / "whole", "--method", ",".join(names))[0] == 0
+    monkeypatch.setattr(engines.Engine, "_explain", small_memory)
+    code, _, err = mmel(*command, "--out", tmp_path / "out", "--method", ",".join(names))
+    assert code == 0, err
+    assert_same(tmp_path / "out/grad-eclip", tmp_path / "whole/grad-eclip")
+    assert_same(tmp_path / "out/random", tmp_path / "whole/random")
+    with load_archive(tmp_path / "out/gae") as one, load_archive(tmp_path / "whole/gae") as other:
+        assert one.ids == other.ids
+        np.testing.assert_allclose(one.column("map"), other.column("map"), rtol=1e-4, atol=1e-7)
 
 
 def test_interrupted_it_says_so_and_keeps_every_folder_in_step(pairs, tiny, tmp_path):
