@@ -134,29 +134,32 @@ def share(
 def fuse(evidence: Evidence, weights: HsrmWeights) -> Float[Tensor, "pairs height width"]:
     """Steps 4-6: mix, hierarchy over scales, cross-modal gate, layer weights; signed."""
     grid = (evidence.flow.shape[-2], evidence.flow.shape[-1])
-    mix = weights.channel_mix()  # (L, 4)
-    mixed = torch.einsum("plchw,lc->plhw", split_signs(evidence.loosened, evidence.flow), mix)
-    blend = weights.scale_blend()  # (L, R)
-    relation = weights.relation.sigmoid()  # (L, R)
+    mix = weights.channel_mix()
+    mixed = torch.einsum("plchw,c->plhw", split_signs(evidence.loosened, evidence.flow), mix)
+    blend, relation = weights.scale_blend(), weights.relation.sigmoid()
     hierarchy = torch.zeros_like(evidence.flow)
     for r, scale in enumerate(weights.scales):
         own = pool(mixed, scale)  # pooling and mixing are linear: in either order
-        shared = torch.einsum("plchw,lc->plhw", evidence.shared[scale], mix)
-        g = relation[:, r, None, None]
-        regions = _enlarged((1 - g) * own + g * shared, grid, scale)
-        hierarchy = hierarchy + blend[:, r, None, None] * regions
-    layer = weights.layer.softmax(0) * len(weights.layer)
-    return torch.einsum("plhw,plhw,l->phw", gate(evidence, weights), hierarchy, layer)
+        shared = torch.einsum("plchw,c->plhw", evidence.shared[scale], mix)
+        regions = _enlarged((1 - relation[r]) * own + relation[r] * shared, grid, scale)
+        hierarchy = hierarchy + blend[r] * regions
+    return torch.einsum("plhw,plhw,l->phw", gate(evidence, weights), hierarchy, weights.layer_weights())
 
 
 def gate(evidence: Evidence, weights: HsrmWeights) -> PatchMaps:
-    """Step 5: u_l[i] = sigmoid(c_l . (1, A_l[i] min-max, lambda_l[i], mean_h a_l[0, i]) + sum_r d_lr V_r[i])."""
+    """Step 5: u_l[i] = sigmoid(c . (1, A_l[i] min-max, lambda_l[i], mean_h a_l[0, i], K[i]) + sum_r d_r V_r[i])."""
     flat = evidence.alignment.flatten(2)
     aligned = ops.minmax(flat, torch.ones_like(flat, dtype=torch.bool)).view_as(evidence.alignment)
-    inputs = torch.stack([torch.ones_like(aligned), aligned, evidence.looseness, evidence.attention], -1)
-    own = torch.einsum("plhwk,lk->plhw", inputs, weights.gate)
-    common = torch.einsum("prhw,lr->plhw", consensus(evidence, weights.scales), weights.consensus)
-    return (own + common).sigmoid()
+    supported = support(evidence)[:, None].expand_as(aligned)
+    inputs = [torch.ones_like(aligned), aligned, evidence.looseness, evidence.attention, supported]
+    own = torch.einsum("plhwk,k->plhw", torch.stack(inputs, -1), weights.gate)
+    common = torch.einsum("prhw,r->phw", consensus(evidence, weights.scales), weights.consensus)
+    return (own + common[:, None]).sigmoid()
+
+
+def support(evidence: Evidence) -> Float[Tensor, "pairs height width"]:
+    """Step 5's K: positive loosened evidence of all layers, its largest 1."""
+    return _to_one(evidence.loosened.clamp_min(0).sum(1))
 
 
 def consensus(evidence: Evidence, scales: tuple[int, ...]) -> Float[Tensor, "pairs scales height width"]:
@@ -166,8 +169,12 @@ def consensus(evidence: Evidence, scales: tuple[int, ...]) -> Float[Tensor, "pai
     for scale in scales:
         total = evidence.shared[scale][:, :, FLOW_CHANNELS].sum((1, 2))
         shared_maps.append(_enlarged(total[:, None], grid, scale)[:, 0])
-    maps = torch.stack(shared_maps, 1)
-    return maps / maps.abs().amax((2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+    return _to_one(torch.stack(shared_maps, 1))
+
+
+def _to_one(maps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
+    """Each map divided by its largest magnitude; a map of zeros stays."""
+    return maps / maps.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
 
 
 def _enlarged(regions: Tensor, grid: tuple[int, int], scale: int) -> Tensor:

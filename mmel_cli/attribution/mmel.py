@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from mmel_cli.attribution import hsrm, ops
-from mmel_cli.attribution.base import GradientParams, Method, Target
+from mmel_cli.attribution.base import BalancedParams, Method, Target
 from mmel_cli.attribution.weights import (
     DEFAULT_MIX,
     DEFAULT_NEGATIVE,
     METHOD_VERSION,
+    EvidenceKind,
     HsrmWeights,
     choose_weights,
 )
@@ -22,11 +23,11 @@ from mmel_cli.types import Trained
 
 
 @dataclass(frozen=True)
-class Params(GradientParams):
+class Params(BalancedParams):
     """`scales` in patches a region side, `temperature` of the semantic relation (tau).
 
     `weights`: "auto" (those that ship for the model, else untrained), "untrained", or a file of `mmel train-weights`;
-    `transfer` lets that be one of another model with as many layers.
+    `transfer` lets that be one of another model.
     """
 
     scales: tuple[int, ...] = (1, 2, 4)
@@ -48,9 +49,8 @@ def prepare(params: Params, target: Target) -> HsrmWeights:
 
 
 def _choose(params: Params, target: Target) -> tuple[HsrmWeights, Trained, str]:
-    return choose_weights(
-        params.weights, target, params.scales, temperature=params.temperature, transfer=params.transfer
-    )
+    evidence = EvidenceKind(params.gradient, params.temperature)
+    return choose_weights(params.weights, target, params.scales, evidence=evidence, transfer=params.transfer)
 
 
 def decides(params: Params, target: Target) -> dict[str, str]:

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -15,39 +16,64 @@ from torch import Tensor
 
 from mmel_cli.attribution.base import Target
 from mmel_cli.errors import UsageError
-from mmel_cli.types import Trained
+from mmel_cli.types import Gradient, Trained
 
 FORMAT, VERSION, KEY = "mmel-weights", "1", "mmel"
 SHIPPED = Path(__file__).parent / "shipped"  # by the SHA-256 of the model that they were trained for
-DEFAULT_MIX, DEFAULT_NEGATIVE, DEFAULT_RELATION = 0.95, 0.5, 0.05
-DEFAULT_BLEND = (0.8, 0.15, 0.05)  # towards the finest scale
-DEFAULT_GATE = (-4.0, 0.0, 4.0, 0.0)  # opens where the key looks like the query (lambda)
-DEFAULT_CONSENSUS = (3.0, 0.0, 0.0)  # and where all layers find evidence among look-alike patches
-METHOD_VERSION = "1"  # of METHOD 3's equations: other ones need other weights
+DEFAULT_MIX, DEFAULT_NEGATIVE, DEFAULT_RELATION = 0.9, 0.2, 0.01
+DEFAULT_BLEND = (0.6, 0.39, 0.01)  # the finest two scales
+DEFAULT_GATE = (
+    -8.0,
+    0.0,
+    5.0,
+    2.0,
+    3.0,
+)  # opens where the query looks, in all layers
+DEFAULT_CONSENSUS = (1.5, 1.0, 1.0)  # and where all layers find evidence among look-alike patches
+METHOD_VERSION = "2"  # of METHOD 3's equations: other ones need other weights
 PARAMETERS = ("mix", "negative", "scale", "relation", "gate", "consensus", "layer")
 
 
 @dataclass(frozen=True)
+class EvidenceKind:
+    """What evidence weights were learned from, beside the layers and scales: weights of one kind do not fit another."""
+
+    gradient: Gradient  # how the backward went
+    temperature: float  # of the semantic relation
+
+
+@dataclass(frozen=True)
 class HsrmWeights:
-    """Unconstrained parameters for L layers and R scales, float32."""
+    """Unconstrained parameters for L layers and R scales, float32; all but omega are the same in every layer."""
 
     scales: tuple[int, ...]
-    mix: Float[Tensor, "layers"]  # m = sigmoid
-    negative: Float[Tensor, "layers"]  # n = sigmoid
-    scale: Float[Tensor, "layers scales"]  # b = softmax over scales
-    relation: Float[Tensor, "layers scales"]  # g = sigmoid
-    gate: Float[Tensor, "layers 4"]  # c, as it is
-    consensus: Float[Tensor, "layers scales"]  # d, as it is
+    mix: Float[Tensor, ""]  # m = sigmoid
+    negative: Float[Tensor, ""]  # n = sigmoid
+    scale: Float[Tensor, "scales"]  # b = softmax over scales
+    relation: Float[Tensor, "scales"]  # g = sigmoid
+    gate: Float[Tensor, "5"]  # c, as it is
+    consensus: Float[Tensor, "scales"]  # d, as it is
     layer: Float[Tensor, "layers"]  # omega = softmax times L
 
-    def channel_mix(self) -> Float[Tensor, "layers 4"]:
+    def channel_mix(self) -> Float[Tensor, "4"]:
         """Step 1's factors of (G+, G-, C+, C-): 1-m, (1-m) n, m, m n."""
         m, n = self.mix.sigmoid(), self.negative.sigmoid()
-        return torch.stack([1 - m, (1 - m) * n, m, m * n], -1)
+        return torch.stack([1 - m, (1 - m) * n, m, m * n])
 
-    def scale_blend(self) -> Float[Tensor, "layers scales"]:
+    def scale_blend(self) -> Float[Tensor, "scales"]:
         """Step 4's b."""
-        return self.scale.softmax(-1)
+        return self.scale.softmax(0)
+
+    def layer_weights(self) -> Float[Tensor, "layers"]:
+        """Step 6's omega, whose mean is 1."""
+        return self.layer.softmax(0) * len(self.layer)
+
+    def at_depths(self, layers: int) -> "HsrmWeights":
+        """The same for a tower of another number of layers: omega is read at relative depths, between neighbours."""
+        have = (np.arange(len(self.layer)) + 0.5) / len(self.layer)
+        want = (np.arange(layers) + 0.5) / layers
+        layer = np.interp(want, have, self.layer.detach().cpu().double().numpy())
+        return replace(self, layer=torch.from_numpy(layer).to(self.layer))
 
     def tensors(self) -> tuple[Tensor, ...]:
         """All parameters, in the order of PARAMETERS."""
@@ -66,18 +92,18 @@ class HsrmWeights:
 
 
 def untrained(layers: int, scales: tuple[int, ...]) -> HsrmWeights:
-    """METHOD 3's defaults: equal layers, b towards the finest scale, gate by lambda and the finest consensus."""
+    """METHOD 3's defaults, learned on two models together and rounded, with equal layers."""
     last = len(DEFAULT_BLEND) - 1
     blend = [DEFAULT_BLEND[min(r, last)] for r in range(len(scales))]
     consensus = [DEFAULT_CONSENSUS[min(r, last)] for r in range(len(scales))]
     return HsrmWeights(
         scales=scales,
-        mix=torch.full((layers,), _logit(DEFAULT_MIX)),
-        negative=torch.full((layers,), _logit(DEFAULT_NEGATIVE)),
-        scale=torch.tensor(blend).log().expand(layers, -1).clone(),
-        relation=torch.full((layers, len(scales)), _logit(DEFAULT_RELATION)),
-        gate=torch.tensor(DEFAULT_GATE).expand(layers, -1).clone(),
-        consensus=torch.tensor(consensus).expand(layers, -1).clone(),
+        mix=torch.tensor(_logit(DEFAULT_MIX)),
+        negative=torch.tensor(_logit(DEFAULT_NEGATIVE)),
+        scale=torch.tensor(blend).log(),
+        relation=torch.full((len(scales),), _logit(DEFAULT_RELATION)),
+        gate=torch.tensor(DEFAULT_GATE),
+        consensus=torch.tensor(consensus),
         layer=torch.zeros(layers),
     )
 
@@ -92,32 +118,38 @@ def save_weights(path: Path, weights: HsrmWeights, target: Target, notes: dict[s
 
 
 def load_weights(
-    path: Path, target: Target, scales: tuple[int, ...], *, temperature: float | None = None, transfer: bool = False
+    path: Path,
+    target: Target,
+    scales: tuple[int, ...],
+    *,
+    evidence: EvidenceKind | None = None,
+    transfer: bool = False,
 ) -> HsrmWeights:
-    """Read a weights file that was made for exactly this model, these layers, these scales and this temperature.
+    """Read a weights file that was made for exactly this model, these layers, these scales and this kind of evidence.
 
-    `transfer` takes one of another model or other layers, if their number, the scales and the temperature agree; None
-    is any temperature.
+    `transfer` takes one of another model or other layers, if the scales and the evidence agree: omega is read at
+    relative depths. None is any evidence.
 
     Raises:
-        UsageError: if the file cannot be read or is for another model, layer set, scale set or temperature (both are
-            named).
+        UsageError: if the file cannot be read or is for another model, layer set, scale set, gradient or temperature
+            (both are named).
     """
     metadata, tensors = _read(path)
     layers = metadata["layers"]
+    _match(path, "version of METHOD 3", metadata.get("method"), METHOD_VERSION)
     if not transfer:
         _match(path, "model", metadata["model_sha256"], target.model_sha256, f"{metadata['model']} / {target.model}")
         _match(path, "layers", layers, list(target.layers))
-    _match(path, "version of METHOD 3", metadata.get("method"), METHOD_VERSION)
-    _match(path, "number of layers", len(layers), len(target.layers))
     _match(path, "scales", metadata["scales"], list(scales))
-    if temperature is not None:
-        _match(path, "temperature", metadata.get("temperature", temperature), temperature)
-    expected = untrained(len(target.layers), scales)
+    if evidence is not None:
+        _match(path, "temperature", metadata.get("temperature", evidence.temperature), evidence.temperature)
+        _match(path, "gradient", metadata.get("gradient", evidence.gradient), evidence.gradient)
+    expected = untrained(len(layers), scales)
     for name in PARAMETERS:
         if tensors[name].shape != getattr(expected, name).shape or not tensors[name].isfinite().all():
             raise UsageError(f"{path}: tensor {name} has a wrong shape or is not finite; train the weights again")
-    return HsrmWeights(scales, *(tensors[name].float() for name in PARAMETERS))
+    weights = HsrmWeights(scales, *(tensors[name].float() for name in PARAMETERS))
+    return weights if len(layers) == len(target.layers) else weights.at_depths(len(target.layers))
 
 
 def read_notes(path: Path) -> dict[str, Any]:
@@ -130,11 +162,11 @@ def read_notes(path: Path) -> dict[str, Any]:
 
 
 def choose_weights(
-    choice: str, target: Target, scales: tuple[int, ...], *, temperature: float, transfer: bool = False
+    choice: str, target: Target, scales: tuple[int, ...], *, evidence: EvidenceKind, transfer: bool = False
 ) -> tuple[HsrmWeights, Trained, str]:
     """The weights that `method.weights` means, the kind of their origin, and where exactly they come from.
 
-    "untrained"; "auto", those that ship with mmel for exactly this model, layers, scales and temperature, else
+    "untrained"; "auto", those that ship with mmel for exactly this model, layers, scales and kind of evidence, else
     untrained; or the path of a weights file.
 
     Raises:
@@ -143,13 +175,13 @@ def choose_weights(
     shipped = SHIPPED / f"{target.model_sha256[:16]}.safetensors"
     if choice == "auto" and shipped.exists():
         notes = read_notes(shipped)
-        trained_for = (notes["layers"], notes["scales"], notes.get("temperature"))
-        if trained_for == (list(target.layers), list(scales), temperature):
+        trained_for = (notes["layers"], notes["scales"], notes.get("temperature"), notes.get("gradient"))
+        if trained_for == (list(target.layers), list(scales), evidence.temperature, evidence.gradient):
             origin = f"shipped with mmel ({notes.get('objective', '')})"
             return load_weights(shipped, target, scales), "shipped", origin
     if choice in ("auto", "untrained"):
         return untrained(len(target.layers), scales), "untrained", "untrained defaults"
-    return load_weights(Path(choice), target, scales, temperature=temperature, transfer=transfer), "file", choice
+    return load_weights(Path(choice), target, scales, evidence=evidence, transfer=transfer), "file", choice
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

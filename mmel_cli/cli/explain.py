@@ -34,9 +34,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         str | None,
         typer.Option("--weights", help="A file of train-weights, untrained, or auto. [default: auto]"),
     ] = None,
-    transfer: Annotated[
-        bool | None, typer.Option("--transfer", help="Take weights of another model with as many layers.")
-    ] = None,
+    transfer: Annotated[bool | None, typer.Option("--transfer", help="Take weights of another model.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Pairs a batch. [default: 16]")] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,

@@ -15,9 +15,7 @@ def fuse(  # noqa: PLR0913, PLR0917 - one parameter an option
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run of mmel with all channels (folder or file).")],
     weights: Annotated[str, typer.Option("--weights", help="A file of train-weights; or auto, or untrained.")],
     out: Annotated[Path, typer.Option("--out", help="The new run folder; the same command goes on there.")],
-    transfer: Annotated[
-        bool, typer.Option("--transfer", help="Take weights of another model with as many layers.")
-    ] = False,
+    transfer: Annotated[bool, typer.Option("--transfer", help="Take weights of another model.")] = False,
     heatmaps: Annotated[bool, typer.Option("--heatmaps/--no-heatmaps", help="Draw them; needs the images.")] = True,
     data: Annotated[Path | None, typer.Option("--data", help="INPUT of the run, if it has moved.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in the folder.")] = False,

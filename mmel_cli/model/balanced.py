@@ -90,17 +90,18 @@ class _Deviation(torch.autograd.Function):
     """y = LayerNorm(x), whose standard deviation is taken to be a constant."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:  # noqa: ARG004 - has a gradient
         spread = (x.float().var(-1, correction=0, keepdim=True) + eps).rsqrt()
         ctx.save_for_backward(spread.to(x.dtype) * weight)
         return y.view_as(y)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, Tensor | None, None]:
         (factor,) = ctx.saved_tensors
         scaled = gradient[0] * factor
-        return scaled - scaled.mean(-1, keepdim=True), None, None, None
+        bias = gradient[0].sum_to_size(factor.shape[-1:]) if ctx.needs_input_grad[3] else None
+        return scaled - scaled.mean(-1, keepdim=True), None, None, bias, None
 
 
 def _detach(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -123,4 +124,4 @@ def _constant_deviation(module: nn.Module, inputs: tuple[Tensor], output: Tensor
     if not x.requires_grad:
         return None
     weight = torch.ones_like(x[..., :1]) if norm.weight is None else norm.weight
-    return _Deviation.apply(x, output.detach(), weight, norm.eps)  # type: ignore[no-untyped-call]
+    return _Deviation.apply(x, output.detach(), weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]

@@ -51,7 +51,7 @@ def check_fusable(archive: Archive, path: Path) -> MethodConfig:
 
 @dataclass(frozen=True)
 class FuseOptions:
-    """`weights`: a file, "auto" or "untrained"; `transfer` takes a file of another model with as many layers.
+    """`weights`: a file, "auto" or "untrained"; `transfer` takes a file of another model.
 
     `heatmaps`: whether to draw them, from the images of the run's input, which lies at `data` if it has moved;
     `limits`: which of these images are refused.

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -157,10 +156,12 @@ class Learning:
 
     def _save(self, trainer: Trainer, sides: Sides) -> None:
         info, best = self.info, _best(trainer.history)
+        explained = method_of(info.config).plain()
         notes = {
             "mmel": __version__,
             "objective": self.options.objective,
-            "temperature": method_of(info.config).plain()["temperature"],
+            "temperature": explained["temperature"],
+            "gradient": explained["gradient"],
             "data": {"records": sides.counts(), "images": sides.images},
             "before": trainer.history[0].parts,
             "after": best.parts,
@@ -176,7 +177,8 @@ class Learning:
             return nothing_yet(self.out, self.folder.path, self.folder.stop.signal)
         self._save(trainer, sides)  # an earlier call may have ended before it did, or the file may be gone
         plot_training([asdict(step) for step in trainer.history], self.folder.path / CURVE)
-        plot_weights(_tables(trainer.best), self.info.layers, self.folder.path / PICTURE)
+        best = trainer.best
+        plot_weights(best.layer_weights().tolist(), self.info.layers, _shared(best), self.folder.path / PICTURE)
         return Training(
             weights=str(self.out),
             folder=str(self.folder.path),
@@ -213,19 +215,22 @@ def _objective(options: TrainOptions, model: Adapter | None) -> Objective:
     )
 
 
-def _tables(weights: HsrmWeights) -> dict[str, tuple[np.ndarray, Sequence[str]]]:
-    """What the picture of the weights shows, in the terms of METHOD 3."""
+def _shared(weights: HsrmWeights) -> dict[str, float]:
+    """The parameters that all layers share, by what METHOD 3 calls them."""
     scales = [f"r = {scale}" for scale in weights.scales]
-    layer = weights.layer.softmax(0) * len(weights.layer)
-    groups: dict[str, tuple[torch.Tensor, Sequence[str]]] = {
-        "layer": (layer[:, None], ["omega"]),
-        "mix": (torch.stack([weights.mix.sigmoid(), weights.negative.sigmoid()], 1), ["m flow", "n against"]),
-        "scale": (weights.scale_blend(), scales),
-        "relation": (weights.relation.sigmoid(), scales),
-        "gate": (weights.gate, ["1", "alignment", "lambda", "attention"]),
-        "consensus": (weights.consensus, scales),
+    groups: dict[str, tuple[Sequence[str], torch.Tensor]] = {
+        "mix m": (["flow"], weights.mix.sigmoid()[None]),
+        "mix n": (["evidence against"], weights.negative.sigmoid()[None]),
+        "scale b": (scales, weights.scale_blend()),
+        "relation g": (scales, weights.relation.sigmoid()),
+        "gate c": (["1", "alignment", "lambda", "attention", "support"], weights.gate),
+        "gate d": ([f"consensus, {scale}" for scale in scales], weights.consensus),
     }
-    return {title: (values.cpu().numpy(), names) for title, (values, names) in groups.items()}
+    return {
+        f"{title}: {name}": value
+        for title, (names, values) in groups.items()
+        for name, value in zip(names, values.tolist(), strict=True)
+    }
 
 
 def _best(history: list[Progress]) -> Progress:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmel_cli.render.plots import save_figure
@@ -36,25 +36,28 @@ def plot_training(history: Sequence[dict[str, Any]], path: Path) -> list[Path]:
     return save_figure(figure, path)
 
 
-def plot_weights(tables: dict[str, tuple[np.ndarray, Sequence[str]]], layers: Sequence[int], path: Path) -> list[Path]:
-    """Learned numbers by layer, a panel for each group, each cell with its value.
+def plot_weights(omega: Sequence[float], layers: Sequence[int], others: dict[str, float], path: Path) -> list[Path]:
+    """Learned numbers: the weight of each layer, and the parameters that all layers share, each with its value.
 
     Args:
-        tables: by title: (layers, columns) and the columns' names.
+        omega: of each layer, 1 on average.
         layers: layer numbers.
+        others: by what they are called in METHOD 3.
         path: without suffix.
     """
-    widths = [len(names) for _, names in tables.values()]
-    figure = Figure(figsize=(1.1 * sum(widths) + 0.9 * len(tables), 0.42 * len(layers) + 1.6), layout="constrained")
-    panels = figure.subplots(1, len(tables), width_ratios=widths, squeeze=False)[0]
-    for axes, (title, (values, names)) in zip(panels, tables.items(), strict=True):
-        reach = max(float(np.abs(values).max()), 1.0)  # shares look small where they are
-        axes.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
-        for (row, column), value in np.ndenumerate(values):
-            colour = "white" if abs(value) > 0.7 * reach else "black"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
-        axes.set_xticks(range(len(names)), names, fontsize=8)
-        axes.set_yticks(range(len(layers)), layers, fontsize=8)
-        axes.set_title(title, fontsize=9)
-    panels[0].set_ylabel("vision layer")
+    figure = Figure(figsize=(9.5, 0.26 * max(len(others), len(layers)) + 1.2), layout="constrained")
+    panels = figure.subplots(1, 2, width_ratios=(1, 1.6))
+    _bars(panels[0], [f"layer {number}" for number in layers], omega, "weight of each layer, omega (1 on average)")
+    _bars(panels[1], list(others), list(others.values()), "the same in every layer")
     return save_figure(figure, path)
+
+
+def _bars(axes: Axes, names: Sequence[str], values: Sequence[float], title: str) -> None:
+    places = range(len(names))
+    bars = axes.barh(places, values, color=["C0" if value >= 0 else "C1" for value in values])
+    axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, fontsize=8)
+    axes.set_yticks(places, names, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.18)
+    axes.axvline(0, color="0.4", linewidth=0.8)
+    axes.set_title(title, fontsize=9)

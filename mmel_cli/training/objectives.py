@@ -13,8 +13,7 @@ from mmel_cli.attribution.weights import HsrmWeights, untrained
 
 Maps = Float[Tensor, "records height width"]
 Number = Float[Tensor, "records"]
-_EMPTY = 1e-6
-_PEAK_SHARPNESS, _PEAK_SHARE = 8.0, 0.5
+_PEAK_SHARPNESS, _ENERGY_SHARE = 8.0, 2.0
 FINER = 2  # cells of the truth a patch side: maps are read between their cells
 
 
@@ -61,8 +60,7 @@ class Objective:
             large, truth = enlarged(maps, (examples.truth.shape[1], examples.truth.shape[2])), examples.truth
             energy, likeness, peak = energy_inside(large, truth), mask_cosine(large, truth), peak_inside(large, truth)
             parts |= {"energy": energy, "cosine": likeness, "peak": peak}
-            surprise = energy.clamp_min(_EMPTY).log() + _PEAK_SHARE * peak.clamp_min(_EMPTY).log()
-            parts["localization"] = 1 - likeness - surprise
+            parts["localization"] = _ENERGY_SHARE * (1 - energy) + (1 - likeness) + (1 - peak)
         if self.faithfulness:
             assert examples.images is not None  # noqa: S101
             assert examples.texts is not None  # noqa: S101

@@ -13,12 +13,20 @@ from safetensors.torch import load_file, save_file
 
 from mmel_cli.attribution import METHODS, Target, hsrm
 from mmel_cli.attribution.mmel import Params
-from mmel_cli.attribution.weights import HsrmWeights, choose_weights, load_weights, save_weights, untrained
+from mmel_cli.attribution.weights import (
+    EvidenceKind,
+    HsrmWeights,
+    choose_weights,
+    load_weights,
+    save_weights,
+    untrained,
+)
 from mmel_cli.errors import UsageError
 from mmel_cli.model import CaptureRequest, load_model
 from mmel_cli.tensors import Capture
 
 TARGET = Target("tiny", "abc", (1, 2, 3, 4))
+KIND = EvidenceKind("balanced", 0.1)
 
 
 def random_weights(scales, seed=3):
@@ -80,8 +88,8 @@ def test_fusion_is_differentiable_in_every_weight(capture):
 
 def test_untrained_defaults_are_those_of_method_5():
     weights = untrained(6, (1, 2, 4))
-    torch.testing.assert_close(weights.channel_mix()[0], torch.tensor([0.05, 0.025, 0.95, 0.475]))
-    torch.testing.assert_close(weights.scale_blend()[0], torch.tensor([0.8, 0.15, 0.05]))
+    torch.testing.assert_close(weights.channel_mix(), torch.tensor([0.1, 0.02, 0.9, 0.18]))
+    torch.testing.assert_close(weights.scale_blend(), torch.tensor([0.6, 0.39, 0.01]))
     torch.testing.assert_close(weights.layer.softmax(0) * 6, torch.ones(6))
 
 
@@ -107,7 +115,7 @@ def test_weights_with_wrong_shapes_or_nan_are_refused(tmp_path):
     save_weights(path, random_weights((1, 2, 4)), TARGET)
     tensors = load_file(path)
     about = {"format": "mmel-weights", "version": "1", "model": "tiny", "model_sha256": "abc"}
-    metadata = {"mmel": json.dumps(about | {"method": "1", "layers": [1, 2, 3, 4], "scales": [1, 2, 4]})}
+    metadata = {"mmel": json.dumps(about | {"method": "2", "layers": [1, 2, 3, 4], "scales": [1, 2, 4]})}
     for change in ({"gate": tensors["gate"][:2].contiguous()}, {"mix": tensors["mix"] * torch.nan}):
         save_file(tensors | change, path, metadata)
         with pytest.raises(UsageError, match="wrong shape or is not finite"):
@@ -131,13 +139,43 @@ def test_the_builtin_model_has_weights_of_its_own():
     """`auto` finds them by SHA-256, layers, scales and temperature; anything else has the untrained defaults."""
     spec = load_model("builtin", "cpu", "float32").spec
     target = Target(spec.name, spec.sha256, tuple(range(1, spec.layers + 1)))
-    found, trained, origin = choose_weights("auto", target, (1, 2, 4), temperature=0.1)
+    found, trained, origin = choose_weights("auto", target, (1, 2, 4), evidence=KIND)
     assert trained == "shipped"
     assert "localization" in origin
     assert not torch.equal(found.layer, torch.zeros(spec.layers))
-    for other, scales, temperature in ((target, (1, 2), 0.1), (target, (1, 2, 4), 0.2),
-                                       (Target("x", "0" * 64, target.layers), (1, 2, 4), 0.1)):  # fmt: skip
-        assert choose_weights("auto", other, scales, temperature=temperature)[1] == "untrained"
+    for other, scales, kind in (
+        (target, (1, 2), KIND),
+        (target, (1, 2, 4), EvidenceKind("balanced", 0.2)),
+        (target, (1, 2, 4), EvidenceKind("plain", 0.1)),
+        (Target("x", "0" * 64, target.layers), (1, 2, 4), KIND),
+    ):
+        assert choose_weights("auto", other, scales, evidence=kind)[1] == "untrained"
+
+
+def test_weights_of_other_evidence_or_an_older_fusion_are_refused_by_name(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, random_weights((1, 2, 4)), TARGET, {"gradient": "plain", "temperature": 0.1})
+    with pytest.raises(UsageError, match=r"w\.safetensors: trained for another gradient .* plain / balanced"):
+        choose_weights(str(path), TARGET, (1, 2, 4), evidence=KIND, transfer=True)
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["mmel"])
+    save_file(load_file(path), path, {"mmel": json.dumps(about | {"method": "1"})})
+    with pytest.raises(UsageError, match=r"version of METHOD 3 .* 1 / 2"):
+        choose_weights(str(path), TARGET, (1, 2, 4), evidence=KIND, transfer=True)
+
+
+def test_weights_carried_to_a_deeper_tower_are_read_at_relative_depths(tmp_path):
+    path, weights = tmp_path / "w.safetensors", random_weights((1, 2, 4))
+    save_weights(path, weights, TARGET)
+    carried = load_weights(path, Target("other", "def", tuple(range(1, 9))), (1, 2, 4), transfer=True)
+    assert torch.equal(carried.gate, weights.gate)
+    one, two, three, four = weights.layer.tolist()
+    between = [one, 0.75 * one + 0.25 * two, 0.25 * one + 0.75 * two, 0.75 * two + 0.25 * three]
+    between += [0.25 * two + 0.75 * three, 0.75 * three + 0.25 * four, 0.25 * three + 0.75 * four, four]
+    torch.testing.assert_close(carried.layer, torch.tensor(between))
+    assert carried.layer_weights().mean().item() == pytest.approx(1)
+    with pytest.raises(UsageError, match="another model"):
+        load_weights(path, Target("other", "def", tuple(range(1, 9))), (1, 2, 4))
 
 
 def test_constant_rows_become_one_under_minmax():

@@ -84,30 +84,32 @@ def fuse(loosened, flow, hidden, alignment, attention, looseness, weights, tempe
     """METHOD 3 for one pair.
 
     loosened, flow, alignment, attention, looseness (L, h, w); hidden (L, h * w, D); weights: a dict of numpy arrays
-    mix, negative (L,), scale, relation (L, R), gate (L, 4), consensus (L, R), layer (L,) and the tuple scales.
+    mix, negative (), scale, relation (R,), gate (5,), consensus (R,), layer (L,) and the tuple scales.
     """
     count, height, width = loosened.shape
     total = np.zeros((height, width))
     omega = softmax(weights["layer"]) * count
     agreed = consensus(flow, hidden, weights["scales"], temperature)
+    supported = sum(np.maximum(loosened[layer], 0) for layer in range(count))
+    supported = supported / supported.max()
+    m, n = sigmoid(float(weights["mix"])), sigmoid(float(weights["negative"]))
+    blend = softmax(weights["scale"])
     for layer in range(count):
-        m, n = sigmoid(weights["mix"][layer]), sigmoid(weights["negative"][layer])
         g, c = loosened[layer], flow[layer]
         mixed = (1 - m) * (np.maximum(g, 0) + n * np.minimum(g, 0)) + m * (np.maximum(c, 0) + n * np.minimum(c, 0))
-        blend = softmax(weights["scale"][layer])
         hierarchy = np.zeros((height, width))
         for r, scale in enumerate(weights["scales"]):
             pooled = pool(mixed, scale)
             features = region_features(hidden[layer], height, width, scale)
-            relation = sigmoid(weights["relation"][layer][r])
+            relation = sigmoid(weights["relation"][r])
             regions = (1 - relation) * pooled + relation * share(pooled, features, temperature)
             hierarchy += blend[r] * upsample(regions, height, width)
         aligned = (alignment[layer] - alignment[layer].min()) / (alignment[layer].max() - alignment[layer].min())
         for y in range(height):
             for x in range(width):
-                inputs = np.array([1, aligned[y, x], looseness[layer, y, x], attention[layer, y, x]])
-                opened = weights["gate"][layer] @ inputs
+                inputs = np.array([1, aligned[y, x], looseness[layer, y, x], attention[layer, y, x], supported[y, x]])
+                opened = weights["gate"] @ inputs
                 for r in range(len(agreed)):
-                    opened += weights["consensus"][layer][r] * agreed[r][y, x]
+                    opened += weights["consensus"][r] * agreed[r][y, x]
                 total[y, x] += omega[layer] * sigmoid(float(opened)) * hierarchy[y, x]
     return total

@@ -198,7 +198,7 @@ def test_maps_are_compared_with_the_finer_truth_as_metrics_read_them():
     parts = Objective(1, 0, 0).measure(maps, Examples(None, truth))
     large = torch.nn.functional.interpolate(maps[:, None], (8, 8), mode="bilinear")[:, 0]
     torch.testing.assert_close(parts["energy"], energy_inside(large, truth))
-    expected = 1 - parts["cosine"] - parts["energy"].log() - 0.5 * parts["peak"].log()
+    expected = 2 * (1 - parts["energy"]) + (1 - parts["cosine"]) + (1 - parts["peak"])
     torch.testing.assert_close(parts["localization"], expected)
 
 
