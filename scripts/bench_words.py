@@ -31,7 +31,7 @@ from mmel_cli.pipelines.engine import Engine
 from mmel_cli.types import Sample
 
 
-def vit_b_16() -> Adapter:
+def vit_b_16(dtype: torch.dtype = torch.float32) -> Adapter:
     """Random weights, the builtin model's tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(BUILTIN_FOLDER)
     config = CLIPConfig()
@@ -39,12 +39,17 @@ def vit_b_16() -> Adapter:
     config.text_config.eos_token_id = tokenizer.eos_token_id
     model = CLIPModel(config).eval().requires_grad_(requires_grad=False)
     processor = CLIPImageProcessorPil()
-    want = Want(torch.device("cpu"), torch.float32)
+    want = Want(torch.device("cpu"), dtype)
     checkpoint = Checkpoint("vit-b-16", "vit-b-16", {"model_type": "clip"})
     return assemble_clip(checkpoint, (model, tokenizer, processor), want, highest=False)
 
 
-MODELS = {BUILTIN: lambda: load_model(BUILTIN, "cpu", "float32"), "vit-b-16": vit_b_16}
+def builtin(dtype: torch.dtype = torch.float32) -> Adapter:
+    """The builtin model."""
+    return load_model(BUILTIN, "cpu", str(dtype).removeprefix("torch."))
+
+
+MODELS = {BUILTIN: builtin, "vit-b-16": vit_b_16}
 
 
 def batch_of(model: Adapter, source: Path, pairs: int, *, shared: bool) -> Batch:

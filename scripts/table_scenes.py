@@ -24,20 +24,50 @@ from mmel_cli.pipelines.explain import explain
 RUNS = {
     "random": ["method.name=random"],
     "mask": ["method.name=mask"],
+    "attention": ["method.name=attention"],
+    "rollout": ["method.name=rollout"],
+    "grad-cam": ["method.name=grad-cam"],
+    "eigen-cam": ["method.name=eigen-cam"],
+    "mask-clip": ["method.name=mask-clip"],
+    "clip-surgery": ["method.name=clip-surgery"],
+    "legrad": ["method.name=legrad"],
+    "input-x-gradient": ["method.name=input-x-gradient"],
     "grad-eclip-last": ["method.name=grad-eclip", "method.layers=last"],
     "grad-eclip-all": ["method.name=grad-eclip", "method.layers=all"],
-    "flow": ["method.name=flow"],
     "gae": ["method.name=gae"],
+    "flow-plain": ["method.name=flow", "method.gradient=plain"],
+    "flow": ["method.name=flow"],
+    "mmel-untrained-plain": ["method.weights=untrained", "method.gradient=plain"],
     "mmel-untrained": ["method.weights=untrained"],
     "mmel": ["method.weights=auto"],
 }
-MORE_RUNS = {
+BALANCED = {  # methods that reproduce a paper, with balanced gradients
+    f"{name}-balanced": [*settings, "method.gradient=balanced"]
+    for name, settings in RUNS.items()
+    if name in ("grad-eclip-last", "grad-eclip-all", "gae", "legrad", "grad-cam")
+} | {
+    f"{name}-norms": [*settings, "method.gradient=balanced-norms"]
+    for name, settings in RUNS.items()
+    if name in ("input-x-gradient", "flow", "mmel-untrained")
+}
+MANY_PASSES = {
+    "integrated-gradients": ["method.name=integrated-gradients"],
+    "smoothgrad": ["method.name=smoothgrad"],
+    "occlusion": ["method.name=occlusion"],
     "rise": ["method.name=rise"],
-    "mmel-localization": ["method.weights={weights}/localization.safetensors"],
-    "mmel-faithfulness": ["method.weights={weights}/faithfulness.safetensors"],
+    "rise-4000": ["method.name=rise", "method.masks=4000"],
+    "region-search": ["method.name=region-search"],
+    "flow-shifts-5": ["method.name=flow", "method.shifts=5"],
+    "mmel-untrained-shifts-5": ["method.weights=untrained", "method.shifts=5"],
     "mmel-shifts-5": ["method.weights=auto", "method.shifts=5"],
     "mmel-zooms-2": ["method.weights=auto", "method.zooms=[0.8,1.25]"],
 }
+LEARNED = {
+    "mmel-localization": ["method.weights={weights}/localization.safetensors", "method.transfer=true"],
+    "mmel-faithfulness": ["method.weights={weights}/faithfulness.safetensors"],
+    "mmel-localization-shifts-5": ["method.weights={weights}/localization.safetensors", "method.shifts=5"],
+}
+MORE_RUNS = BALANCED | MANY_PASSES | LEARNED
 COMMON = ["heatmaps=false", "batch_size=32"]
 KINDS = ("object", "attributes")
 
@@ -80,12 +110,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scenes", type=int, default=300)
     parser.add_argument("--metrics", default="localisation,sanity")
-    parser.add_argument("--limit", type=int)
+    parser.add_argument("--limit", type=int, help="records that are scored")
+    parser.add_argument("--explain", type=int, help="records that are explained, for methods of many passes")
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--runs", default=",".join(RUNS), help=f"also {', '.join(MORE_RUNS)}")
     parser.add_argument("--reference", default="grad-eclip-last", help="the run that all others are compared with")
     parser.add_argument("--differences", action="store_true", help="print paired differences from it instead of means")
-    parser.add_argument("--weights", type=Path, help="OUT of train_shipped.py, for mmel-localization, -faithfulness")
+    parser.add_argument("--weights", type=Path, help="OUT of train_shipped.py, for the runs of LEARNED")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     write_subset(args.out / "scenes", args.seed, args.scenes)
@@ -93,7 +124,8 @@ def main() -> None:
     for name in names:
         settings = [setting.format(weights=args.weights) for setting in (RUNS | MORE_RUNS)[name]]
         started = time.monotonic()
-        config = load_config(None, [f"model={args.model}", *COMMON, *settings])
+        options = {} if args.explain is None else {"limit": args.explain}
+        config = load_config(None, [f"model={args.model}", *COMMON, *settings], options)
         summary, _ = explain(args.out / "scenes", args.out / name, config)
         if not summary.resumed:
             print(f"{name}: {summary.done / (time.monotonic() - started):.1f} records a second", file=sys.stderr)

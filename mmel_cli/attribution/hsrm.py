@@ -78,7 +78,8 @@ def extract(capture: Capture, scales: tuple[int, ...], temperature: float) -> Ev
     layers = range(len(tower.numbers))
     both = [ops.loosened(tower, layer) for layer in layers]
     loosened = ops.patches([evidence for _, evidence in both], grid)
-    flow = ops.patches([ops.flow(tower, layer) for layer in layers], grid)
+    exact = [ops.flow_and_attended(tower, layer) for layer in layers]
+    flow = ops.patches([evidence for evidence, _ in exact], grid)
     channels = split_signs(loosened, flow)
     shared = {
         scale: torch.stack(
@@ -94,7 +95,7 @@ def extract(capture: Capture, scales: tuple[int, ...], temperature: float) -> Ev
         loosened=loosened,
         flow=flow,
         alignment=capture.alignment.unflatten(-1, grid),
-        attention=ops.patches([ops.attended(tower, layer) for layer in layers], grid),
+        attention=ops.patches([attended for _, attended in exact], grid),
         looseness=ops.patches([weight for weight, _ in both], grid),
         shared=shared,
     )

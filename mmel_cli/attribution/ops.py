@@ -64,7 +64,13 @@ def flow(tower: Tower, layer: int) -> KeyRow:
 
     Over all tokens it sums to sum_j w[j] . o[j]. Where every row asks it is what token i sends: v[i] . ds/dv[i].
     """
-    return tower.gather((attention(tower, layer) * attention_gradient(tower, layer)).sum((1, 2)))
+    return flow_and_attended(tower, layer)[0]
+
+
+def flow_and_attended(tower: Tower, layer: int) -> tuple[KeyRow, KeyRow]:
+    """`flow`, and `attended`, of which both come from one attention."""
+    looks = attention(tower, layer)
+    return tower.gather((looks * attention_gradient(tower, layer)).sum((1, 2))), tower.gather(looks.mean((1, 2)))
 
 
 def attended(tower: Tower, layer: int) -> KeyRow:
