@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--reference", default="grad-eclip-last", help="the run that all others are compared with")
     parser.add_argument("--differences", action="store_true", help="print paired differences from it instead of means")
     parser.add_argument("--weights", type=Path, help="OUT of train_shipped.py, for the runs of LEARNED")
+    parser.add_argument("--rows", choices=("metrics", "runs"), default="metrics", help="what stands in a row")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     write_subset(args.out / "scenes", args.seed, args.scenes)
@@ -138,10 +139,13 @@ def main() -> None:
         "(p < 0.05, Holm)\n"
     )
     show = gap if args.differences else cell
-    print("| metric | " + " | ".join(names) + " |\n|" + " --- |" * (len(names) + 1))
-    for name, metric in report["metrics"].items():
-        arrow = "↑" if metric["better"] == "up" else "↓"
-        print(f"| {name} {arrow} | " + " | ".join(show(report, name, run) for run in names) + " |")
+    arrows = {name: "↑" if metric["better"] == "up" else "↓" for name, metric in report["metrics"].items()}
+    table = [["metric", *names]]
+    table += [[f"{name} {arrow}", *(show(report, name, run) for run in names)] for name, arrow in arrows.items()]
+    if args.rows == "runs":
+        table = [list(column) for column in zip(*table, strict=True)]
+    first, *others = ["| " + " | ".join(row) + " |" for row in table]
+    print("\n".join([first, "|" + " --- |" * len(table[0]), *others]))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
 from mmel_cli.errors import ModelError
 from mmel_cli.model.capture import AttentionLayer
@@ -18,6 +20,7 @@ from mmel_cli.types import Gradient
 
 _ACTIVATIONS = ("activation_fn", "intermediate_act_fn")  # what transformers calls them
 _NEAR_ZERO = 1e-3  # where a gate is read in place of 0 / 0
+_ATTENTION_NUMBERS = 2**24  # of recomputed attention matrices that are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def balanced(gradient: Gradient, tower: nn.Module, attentions: Iterable[Attentio
             for layer in layers:
                 for module in (layer.q, layer.k):
                     hooks.callback(module.register_forward_pre_hook(_detach).remove)
+            hooks.enter_context(_ConstantAttention())
         if rules.activation:
             for module in _activations(tower, layers):
                 hooks.callback(module.register_forward_hook(_constant_gate).remove)
@@ -71,12 +75,62 @@ def _activations(tower: nn.Module, layers: list[AttentionLayer]) -> list[nn.Modu
     return [module for name, module in named if name.rpartition(".")[2] in _ACTIVATIONS]
 
 
+class _ConstantAttention(TorchFunctionMode):
+    """In this block fused attention goes backwards to the values alone: a third of what the kernel's own does."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called in place of every function of torch."""
+        given = kwargs or {}
+        if func is not scaled_dot_product_attention or not _to_values_alone(*args, **given):
+            return func(*args, **given)
+        query, key, value, *others = args
+        names = ("attn_mask", "dropout_p", "is_causal")
+        options = dict(zip(names, others, strict=False)) | given
+        return _Attention.apply(query, key, value, options)  # type: ignore[no-untyped-call]
+
+
+def _to_values_alone(query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any) -> bool:
+    same_heads = query.shape[:-2] == key.shape[:-2] == value.shape[:-2] and not options.get("enable_gqa")
+    return value.requires_grad and not (query.requires_grad or key.requires_grad) and same_heads
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(q k^T scale + mask) v by the fused kernel, whose derivative is taken at v alone."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> Tensor:
+        ctx.save_for_backward(query, key)
+        ctx.options = options
+        return scaled_dot_product_attention(query, key, value, **options)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[None, None, Tensor, None]:
+        query, key = ctx.saved_tensors
+        mask, causal = ctx.options.get("attn_mask"), ctx.options.get("is_causal", False)
+        scale = ctx.options.get("scale") or query.shape[-1] ** -0.5
+        size = max(1, _ATTENTION_NUMBERS // (query.shape[1] * query.shape[2] * key.shape[2]))
+        parts = []
+        for start in range(0, len(query), size):
+            rows = slice(start, start + size)
+            logits = (query[rows] * scale) @ key[rows].transpose(-2, -1)
+            if causal:
+                seen = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+                logits = logits.masked_fill(~seen, -torch.inf)
+            if mask is not None:
+                here = mask if len(mask) == 1 or mask.ndim < logits.ndim else mask[rows]
+                logits = logits.masked_fill(~here, -torch.inf) if here.dtype == torch.bool else logits + here
+            attention = logits.float().softmax(-1).to(query.dtype)
+            parts.append(attention.transpose(-2, -1) @ gradient[0][rows])
+        return None, None, torch.cat(parts), None
+
+
 class _Gate(torch.autograd.Function):
     """y = act(x), whose derivative is taken to be y / x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, at_zero: float) -> Tensor:
-        ctx.save_for_backward(torch.where(x == 0, at_zero, y / x))
+        ctx.save_for_backward((y / x).nan_to_num_(at_zero))  # 0 / 0
         return y.view_as(y)
 
     @staticmethod
