@@ -150,7 +150,8 @@ def show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def
         return
     stages = ", ".join(f"{count} {stage}" for stage, count in sorted(summary.failed_by_stage.items()))
     failed = f", {summary.failed} failed ({stages}; see failures.jsonl)" if summary.failed else ""
-    console.result(f"{count(summary.done, 'record')}{failed}, {summary.seconds:.1f} s")
+    shared = f" for all {len(summary.methods)} methods" if summary.methods else ""
+    console.result(f"{count(summary.done, 'record')}{failed}, {summary.seconds:.1f} s{shared}")
     if summary.remaining:
         console.result(f"{count(summary.remaining, 'record')} not reached yet")
     if summary.without_caption:

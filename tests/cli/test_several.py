@@ -90,6 +90,7 @@ def test_every_folder_is_that_of_the_method_alone(pairs, tiny, alone, tmp_path, 
         summary = json.loads((out / name / "summary.json").read_text())
         assert summary == report[name]
         assert (summary["done"], summary["failed"], summary["method"]) == (23, 1, name)
+        assert summary["methods"] == list(NAMES)  # whose time `seconds` is
         [line] = (out / name / "failures.jsonl").read_text().splitlines()
         assert json.loads(line)["id"] == "broken.png#0"
         assert (out / name / "index.html").exists()
@@ -105,7 +106,7 @@ def test_every_folder_is_that_of_the_method_alone(pairs, tiny, alone, tmp_path, 
     code, text, err = mmel("explain", pairs, "--out", out / "gae", "--model", tiny, "--method", "gae", "--json",
                            "--batch-size", 5, "--device", "cpu", "--set", "archive.shard_size=7")  # fmt: skip
     assert code == 3, err
-    assert json.loads(text)["resumed"] == 23
+    assert (json.loads(text)["resumed"], json.loads(text)["methods"]) == (23, [])
 
 
 @pytest.mark.parametrize(
