@@ -27,11 +27,11 @@ Subsets = Bool[Tensor, "pairs subsets regions"]
 
 @dataclass(frozen=True)
 class Params(LayerParams):
-    """`regions` a side of the image, R of them in all: no more than patches.
+    """`regions` a side of the image, at most one a patch; R is how many there are in all, their square.
 
-    `values`: "falling", as published: a region's value is less than that of the one chosen before it by the magnitude
-    of its own gain, and the last one's is 0; or "gains", the signed gains. Layers have no meaning here, one is the
-    cheapest.
+    `values`: "falling", as in the code of Visual Precision Search before it divides by the largest: a region's value is
+    less than that of the one chosen before it by the magnitude of its own gain, and the last one's is 0; or "gains",
+    the signed gains. Layers have no meaning here, one is the cheapest.
     """
 
     layers: Layers = "last"

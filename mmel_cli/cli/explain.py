@@ -73,9 +73,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     10 % more time at the size of ViT-B/16, for short captions); --set word_values=false saves it on very large inputs.
 
     With --method a,b,c several methods explain in one pass: OUT/a, OUT/b and OUT/c are run folders like any other, with
-    what each method gives alone; images are decoded, and the model is run, for all of them together. --set method.X
-    (--weights, --transfer) goes to every method that has X, the group `method` of --config to the method it names.
-    --json prints an object by method.
+    what each method gives alone; images are decoded once, and methods that need the same of the model share its passes.
+    --set method.X (--weights, --transfer) goes to every method that has X, the group `method` of --config to the method
+    it names. --json prints an object by method; its seconds are those of the whole pass.
 
     Exit codes: 0 all done, 1 failed, 2 usage, 3 done but some pairs failed (see failures.jsonl), 130 interrupted,
     143 terminated; after the last two the same command goes on.
