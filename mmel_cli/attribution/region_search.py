@@ -79,11 +79,11 @@ def greedy(
     order, gains = [], []
     for step in range(regions):
         left = (~chosen).nonzero()[:, 1].view(pairs, regions - step)
-        found = objective(chosen[:, None].repeat(1, regions - step, 1).scatter(2, left[..., None], value=True))
-        best = (found >= found.amax(1, keepdim=True) - _EQUAL).int().argmax(1, keepdim=True)
-        gains.append(found.gather(1, best) - value)
+        values = objective(chosen[:, None].repeat(1, regions - step, 1).scatter(2, left[..., None], value=True))
+        best = (values >= values.amax(1, keepdim=True) - _EQUAL).int().argmax(1, keepdim=True)
+        gains.append(values.gather(1, best) - value)
         order.append(left.gather(1, best))
-        chosen, value = chosen.scatter(1, order[-1], value=True), found.gather(1, best)
+        chosen, value = chosen.scatter(1, order[-1], value=True), values.gather(1, best)
     return torch.cat(order, 1), torch.cat(gains, 1)
 
 

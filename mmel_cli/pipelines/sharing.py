@@ -124,6 +124,6 @@ def _layers(tower: Tower, numbers: tuple[int, ...], *, whole: bool) -> Tower:
     if tower.numbers == numbers:
         return tower
     rows = [tower.numbers.index(number) for number in numbers]
-    held = {field.name: getattr(tower, field.name) for field in fields(tower)}
-    chosen: dict[str, Any] = {n: tuple(v[row] for row in rows) for n, v in held.items() if isinstance(v, tuple) and v}
+    parts = {field.name: getattr(tower, field.name) for field in fields(tower)}
+    chosen: dict[str, Any] = {n: tuple(v[row] for row in rows) for n, v in parts.items() if isinstance(v, tuple) and v}
     return replace(tower, **chosen)
