@@ -12,6 +12,12 @@ from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED, Usa
 from mmel_cli.names import METHODS, count
 
 
+def _last_of_several(incomplete: str) -> list[str]:
+    """Names that may stand where the last one after commas begins."""
+    before, comma, _ = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in METHODS if name not in before.split(",")]
+
+
 def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     source: Annotated[
         Path, typer.Argument(metavar="INPUT", help="A folder or file of image-caption pairs, or one image; see above.")
@@ -27,7 +33,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.Option(
             "--method",
             help="See `mmel methods`; several with commas. [default: mmel]",
-            autocompletion=lambda: list(METHODS),
+            autocompletion=_last_of_several,
         ),
     ] = None,
     weights: Annotated[
