@@ -30,6 +30,7 @@ from mmel_cli.names import hint
 from mmel_cli.render import HeatmapOptions
 from mmel_cli.settings import merge, mistakes, read_yaml
 from mmel_cli.training.options import TrainOptions
+from mmel_cli.types import RunInfo
 
 _STRICT = ConfigDict(extra="forbid")
 _Run = TypeVar("_Run", bound="RunConfig")
@@ -340,12 +341,26 @@ def _load(kind: type[_Run], file: Path | None, settings: Sequence[str], options:
 
 
 def method_of(config: dict[str, Any]) -> MethodConfig:
-    """The method of a run, from the configuration that its archive keeps.
+    """The method of a run, from the configuration that its archive keeps (`settings_of`).
 
     Raises:
         UsageError: if this version does not know it.
     """
     return _validated(RunConfig, {"method": config.get("method")}).method
+
+
+def settings_of(info: RunInfo) -> dict[str, Any]:
+    """The configuration that an archive keeps, with what a run before `method.gradient` went by in its place.
+
+    Today's default need not be what made an older run's maps.
+    """
+    group = info.config.get("method")
+    if not isinstance(group, dict) or "gradient" in group or info.gradient == "none":
+        return info.config
+    method = METHODS.get(str(group.get("name")))
+    if method is None or not issubclass(method.params, GradientParams):
+        return info.config
+    return info.config | {"method": group | {"gradient": info.gradient}}
 
 
 def _validated(

@@ -81,8 +81,12 @@ class Explanation:
 
     @property
     def token_map(self) -> Float[np.ndarray, "tokens"]:
-        """The method's own evidence of each token, float32; zeros if the method has no caption side."""
-        return self.fields.get(TOKEN_MAP.name, np.zeros(len(self.tokens), np.float32))
+        """The method's own evidence of each token, float32.
+
+        Raises:
+            KeyError: of a method that explains the image alone.
+        """
+        return self.fields[TOKEN_MAP.name]
 
     @property
     def word_values(self) -> Float[np.ndarray, "words"] | None:

@@ -32,7 +32,7 @@ OF_MODEL = {
 """What a method may need of a model that not every model gives."""
 NEEDS = OF_MODEL | {
     "truth": "a mask or boxes of each record",
-    "seeds": "nothing of the model: numbers drawn from the record id",
+    "seeds": "random numbers drawn from the record id",
     "probe": "the model itself, to look again at altered images and captions",
 }
 """Every optional part of a Capture."""

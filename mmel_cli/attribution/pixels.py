@@ -11,7 +11,7 @@ from mmel_cli.attribution.base import GradientParams, Layers
 from mmel_cli.tensors import Capture, Probe
 from mmel_cli.types import Gradient
 
-_HELD = 64  # copies of an image held at once
+_AT_ONCE = 64  # copies of an image held at once
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ def gradients_over(
         gradient: how the backward goes.
     """
     pairs = len(probe.images)
-    at_once = max(1, _HELD // pairs)
+    at_once = max(1, _AT_ONCE // pairs)
     for first in range(0, copies, at_once):
         numbers = range(first, min(first + at_once, copies))
         values = altered(numbers)
         of_pair = torch.arange(pairs, device=values.device).repeat(len(numbers))
-        found = probe.gradient_at(of_pair, values.flatten(0, 1), gradient)
-        yield numbers, found.unflatten(0, (len(numbers), pairs))
+        gradients = probe.gradient_at(of_pair, values.flatten(0, 1), gradient)
+        yield numbers, gradients.unflatten(0, (len(numbers), pairs))
 
 
 def by_patch(

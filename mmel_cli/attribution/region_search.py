@@ -27,11 +27,11 @@ Subsets = Bool[Tensor, "pairs subsets regions"]
 
 @dataclass(frozen=True)
 class Params(LayerParams):
-    """`regions` a side of the image, R of them in all: no more than patches.
+    """`regions` a side of the image, at most one a patch; R is how many there are in all, their square.
 
-    `values`: "falling", as published: a region's value is less than that of the one chosen before it by the magnitude
-    of its own gain, and the last one's is 0; or "gains", the signed gains. Layers have no meaning here, one is the
-    cheapest.
+    `values`: "falling", as in the code of Visual Precision Search before it divides by the largest: a region's value is
+    less than that of the one chosen before it by the magnitude of its own gain, and the last one's is 0; or "gains",
+    the signed gains. Layers have no meaning here, one is the cheapest.
     """
 
     layers: Layers = "last"
@@ -79,11 +79,11 @@ def greedy(
     order, gains = [], []
     for step in range(regions):
         left = (~chosen).nonzero()[:, 1].view(pairs, regions - step)
-        found = objective(chosen[:, None].repeat(1, regions - step, 1).scatter(2, left[..., None], value=True))
-        best = (found >= found.amax(1, keepdim=True) - _EQUAL).int().argmax(1, keepdim=True)
-        gains.append(found.gather(1, best) - value)
+        values = objective(chosen[:, None].repeat(1, regions - step, 1).scatter(2, left[..., None], value=True))
+        best = (values >= values.amax(1, keepdim=True) - _EQUAL).int().argmax(1, keepdim=True)
+        gains.append(values.gather(1, best) - value)
         order.append(left.gather(1, best))
-        chosen, value = chosen.scatter(1, order[-1], value=True), found.gather(1, best)
+        chosen, value = chosen.scatter(1, order[-1], value=True), values.gather(1, best)
     return torch.cat(order, 1), torch.cat(gains, 1)
 
 

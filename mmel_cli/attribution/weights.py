@@ -22,13 +22,7 @@ FORMAT, VERSION, KEY = "mmel-weights", "1", "mmel"
 SHIPPED = Path(__file__).parent / "shipped"  # by the SHA-256 of the model that they were trained for
 DEFAULT_MIX, DEFAULT_NEGATIVE, DEFAULT_RELATION = 0.9, 0.2, 0.01
 DEFAULT_BLEND = (0.6, 0.39, 0.01)  # the finest two scales
-DEFAULT_GATE = (
-    -8.0,
-    0.0,
-    5.0,
-    2.0,
-    3.0,
-)  # opens where the query looks, in all layers
+DEFAULT_GATE = (-8.0, 0.0, 5.0, 2.0, 3.0)  # opens where the query looks, in all layers
 DEFAULT_CONSENSUS = (1.5, 1.0, 1.0)  # and where all layers find evidence among look-alike patches
 METHOD_VERSION = "2"  # of METHOD 3's equations: other ones need other weights
 PARAMETERS = ("mix", "negative", "scale", "relation", "gate", "consensus", "layer")

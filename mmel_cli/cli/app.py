@@ -60,7 +60,7 @@ _add(
 _add("verify", archives.verify, "Check an archive by reading all of it.", "mmel verify runs/first")
 _add("merge", archives.merge, "Copy a run's shards into one file.", "mmel merge runs/first --out first.h5")
 _add("scenes", scenes.scenes, "Write sample images with captions.", "mmel scenes scenes --count 100")
-_add("methods", methods.methods, "List the methods and their parameters.", "mmel methods")
+_add("methods", methods.methods, "List the methods: cost, needs, parameters.", "mmel methods")
 _add("config", config.config, "Print a documented configuration.", "mmel config default")
 
 

@@ -12,6 +12,12 @@ from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED, Usa
 from mmel_cli.names import METHODS, count
 
 
+def _last_of_several(incomplete: str) -> list[str]:
+    """Names that may stand where the last one after commas begins."""
+    before, comma, _ = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in METHODS if name not in before.split(",")]
+
+
 def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     source: Annotated[
         Path, typer.Argument(metavar="INPUT", help="A folder or file of image-caption pairs, or one image; see above.")
@@ -27,7 +33,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.Option(
             "--method",
             help="See `mmel methods`; several with commas. [default: mmel]",
-            autocompletion=lambda: list(METHODS),
+            autocompletion=_last_of_several,
         ),
     ] = None,
     weights: Annotated[
@@ -73,9 +79,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     10 % more time at the size of ViT-B/16, for short captions); --set word_values=false saves it on very large inputs.
 
     With --method a,b,c several methods explain in one pass: OUT/a, OUT/b and OUT/c are run folders like any other, with
-    what each method gives alone; images are decoded, and the model is run, for all of them together. --set method.X
-    (--weights, --transfer) goes to every method that has X, the group `method` of --config to the method it names.
-    --json prints an object by method.
+    what each method gives alone; images are decoded once, and methods that need the same of the model share its passes.
+    --set method.X (--weights, --transfer) goes to every method that has X, the group `method` of --config to the method
+    it names. --json prints an object by method; its seconds are those of the whole pass.
 
     Exit codes: 0 all done, 1 failed, 2 usage, 3 done but some pairs failed (see failures.jsonl), 130 interrupted,
     143 terminated; after the last two the same command goes on.
@@ -150,7 +156,8 @@ def show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def
         return
     stages = ", ".join(f"{count} {stage}" for stage, count in sorted(summary.failed_by_stage.items()))
     failed = f", {summary.failed} failed ({stages}; see failures.jsonl)" if summary.failed else ""
-    console.result(f"{count(summary.done, 'record')}{failed}, {summary.seconds:.1f} s")
+    shared = f" for all {len(summary.methods)} methods" if summary.methods else ""
+    console.result(f"{count(summary.done, 'record')}{failed}, {summary.seconds:.1f} s{shared}")
     if summary.remaining:
         console.result(f"{count(summary.remaining, 'record')} not reached yet")
     if summary.without_caption:

@@ -22,10 +22,15 @@ def methods(json: options.Json = False) -> None:
         console.result(f"    source: {about['source']}")
         console.result(f"    cost: {about['cost']}")
         console.result(f"    explains: {about['modality']}")
-        console.result(f"    needs: {', '.join(about['needs']) or 'nothing more than the score and attention'}")
+        console.result(f"    needs: {'; '.join(about['needs']) or 'nothing more than the score and attention'}")
         console.result(f"    on a model without a class token: {about['on_probe']}")
-        for parameter, default in about["params"].items():
-            console.result(f"    method.{parameter} = {default}")
+        given = (f"{parameter}={default.replace(' ', '')}" for parameter, default in about["params"].items())
+        console.result(f"    parameters (--set method.NAME=VALUE): {' '.join(given)}")
+
+
+def _as_typed(default: object) -> str:
+    """As --set takes it: a list in brackets."""
+    return str(list(default) if isinstance(default, tuple) else default)
 
 
 def _told(method: "Method") -> dict[str, Any]:
@@ -38,5 +43,5 @@ def _told(method: "Method") -> dict[str, Any]:
         "modality": method.modality,
         "needs": [NEEDS[name] for name in sorted(method.needs)],
         "on_probe": method.on_probe,
-        "params": {field.name: str(field.default) for field in dataclasses.fields(method.params)},
+        "params": {field.name: _as_typed(field.default) for field in dataclasses.fields(method.params)},
     }

@@ -10,14 +10,15 @@ from PIL.Image import Image
 if TYPE_CHECKING:
     from mmel_cli.evaluation.bench import Bench, Subject
 
-Need = Literal["truth", "images", "model", "captions", "method"]
+Need = Literal["truth", "images", "model", "captions", "method", "tokens"]
 """truth: masks or boxes; images: the input's images; model: forwards of the same weights; captions: a set of captions
-to tell the right one from; method: new maps from the run's own method."""
+to tell the right one from; method: new maps from the run's own method; tokens: its evidence of the caption's tokens."""
 
 NO_NEEDS: frozenset[Need] = frozenset()
 MODEL: frozenset[Need] = frozenset({"images", "model"})
 CHOICE: frozenset[Need] = MODEL | {"captions"}
 AGAIN: frozenset[Need] = MODEL | {"method"}
+TOKENS: frozenset[Need] = MODEL | {"tokens"}
 TRUTH: frozenset[Need] = frozenset({"truth"})
 
 Copy = Callable[[Image], Image]

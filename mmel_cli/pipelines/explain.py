@@ -147,7 +147,8 @@ def _explain(
                 events.message(f"{label}Going on: {count(len(run.done), 'record')} done")
         lanes = _Pass(runs, source, stop, events).to_the_end()
         seconds = round(time.monotonic() - started, 3)
-        summaries = [_summary(lane, source, seconds) for lane in lanes]
+        shared = [run.info.method for run in runs] if len(runs) > 1 else []
+        summaries = [replace(_summary(lane, source, seconds), methods=shared) for lane in lanes]
         for lane, summary in zip(lanes, summaries, strict=True):
             write_results(lane.run.folder, lane.run.info, summary)
     return summaries, stop.signal

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from mmel_cli.archive import Archive, ShardWriter, load_archive
 from mmel_cli.attribution import METHODS, Method, Target, find_method
-from mmel_cli.config import MethodConfig, RunConfig, method_of
+from mmel_cli.config import MethodConfig, RunConfig, method_of, settings_of
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import ArchiveError, UsageError
 from mmel_cli.fields import MAP
@@ -36,7 +36,7 @@ def check_fusable(archive: Archive, path: Path) -> MethodConfig:
         ArchiveError: if its method cannot fuse, or the archive lacks a field that it fuses.
     """
     info = archive.info
-    config = method_of(info.config)
+    config = method_of(settings_of(info))
     method = find_method(config.name)
     declared = method.fields(config.params, Target(info.model, info.model_sha256, info.layers))
     lacking = {(field.name, field.dims) for field in declared} - {(field.name, field.dims) for field in info.fields}
@@ -141,7 +141,7 @@ class _FusedRun:
     def plan(cls, path: Path, archive: Archive, options: FuseOptions) -> "_FusedRun":
         """Check that archive and weights fit."""
         old_method, old = check_fusable(archive, path), archive.info
-        settings = {name: value for name, value in old.config.items() if name in RunConfig.model_fields}
+        settings = {name: value for name, value in settings_of(old).items() if name in RunConfig.model_fields}
         settings["method"] = settings["method"] | {"weights": options.weights, "transfer": options.transfer}
         settings["image"] = (settings.get("image") or {}) | {"limits": asdict(options.limits)}
         settings["word_values"] = old.word_values

@@ -18,7 +18,7 @@ from mmel_cli.attribution import Target
 from mmel_cli.attribution.base import METHOD_VERSION
 from mmel_cli.attribution.weights import METHOD_VERSION as HSRM_VERSION
 from mmel_cli.attribution.weights import HsrmWeights, save_weights, untrained
-from mmel_cli.config import TrainConfig, method_of
+from mmel_cli.config import TrainConfig, method_of, settings_of
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation.faithfulness import FaithfulnessOptions, baseline_images
 from mmel_cli.model import Adapter, load_model
@@ -156,7 +156,7 @@ class Learning:
 
     def _save(self, trainer: Trainer, sides: Sides) -> None:
         info, best = self.info, _best(trainer.history)
-        explained = method_of(info.config).plain()
+        explained = method_of(settings_of(info)).plain()
         notes = {
             "mmel": __version__,
             "objective": self.options.objective,

@@ -8,6 +8,7 @@ import numpy as np
 from mmel_cli.evaluation import Metric, Outcome
 from mmel_cli.evaluation.bench import Bench, Subject
 from mmel_cli.evaluation.summary import Scores
+from mmel_cli.fields import MAP, TOKEN_MAP
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.pipelines.engine import Engine
@@ -115,7 +116,8 @@ def _too_large(subject: Subject, what: str) -> Failure:
 
 def _finite(subject: Subject) -> bool:
     record = subject.record
-    return bool(np.isfinite(record.map).all() and np.isfinite(record.token_map).all())
+    read = [record.fields[field.name] for field in (MAP, TOKEN_MAP) if field.name in record.fields]
+    return all(bool(np.isfinite(values).all()) for values in read)
 
 
 def _scores(metric: Metric, subject: Subject, outcome: Outcome) -> Scores:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from mmel_cli.config import MethodConfig, method_of
+from mmel_cli.config import MethodConfig, method_of, settings_of
 from mmel_cli.data import Source, reopen
 from mmel_cli.data.paths import shown
 from mmel_cli.data.truth import has_truth
@@ -85,13 +85,14 @@ def find_weights(run: Path, info: RunInfo) -> MethodConfig:
     Raises:
         UsageError: if only the archive names a weights file, or this version does not know the method.
     """
-    settings = _group(info.config, "method")
+    config = settings_of(info)
+    settings = _group(config, "method")
     if settings.get("weights", "auto") not in _NO_FILES:
         noted = _group(_group(read_notes(run), "config"), "method").get("weights")
         if not isinstance(noted, str):
             raise UsageError(f"no run.yaml says where the weights file of {run} lies; give the run folder")
         settings = settings | {"weights": noted}
-    return method_of(info.config | {"method": settings})
+    return method_of(config | {"method": settings})
 
 
 def noted_origin(run: Path, info: RunInfo, source: Input) -> dict[str, dict[str, Any]]:

@@ -65,6 +65,15 @@ def versions_of(engine: Engine) -> dict[str, str]:
     return {"version of METHOD": METHOD_VERSION, f"version of method {engine.method.name}": engine.method.version}
 
 
+def other_version(engine: Engine, info: RunInfo) -> str:
+    """Which mathematics is not that of a run, with both versions; empty if none. Format 1 recorded none."""
+    for name, now in versions_of(engine).items():
+        was = info.identity.get(name, now)
+        if was != now:
+            return f"{name} was {was}, is now {now}"
+    return ""
+
+
 def versions() -> dict[str, str]:
     """Of what computed the maps."""
     return {"mmel": __version__} | {name: version(name) for name in ("torch", "transformers")}

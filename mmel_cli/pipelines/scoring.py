@@ -14,6 +14,7 @@ from mmel_cli.config import EvalConfig
 from mmel_cli.errors import MmelError, UsageError
 from mmel_cli.evaluation import METRICS, Metric, named
 from mmel_cli.evaluation.bench import Bench
+from mmel_cli.fields import TOKEN_MAP
 from mmel_cli.model import Adapter, load_model
 from mmel_cli.names import count
 from mmel_cli.pipelines import provenance, scores
@@ -107,6 +108,9 @@ class Scoring:
             reasons |= {"images": source.gone, "truth": source.gone}
         elif "truth" in needs and not source.any_truth(self.wanted):
             reasons["truth"] = "the input has no masks and no boxes for these records"
+        info = self.run.archive.info
+        if TOKEN_MAP.name not in {given.name for given in info.fields}:
+            reasons["tokens"] = f"{info.method} explains the image alone, so the run has no {TOKEN_MAP.name}"
         if len(self.rivals.texts) < 2:
             reasons["captions"] = "there is only one distinct caption; give --captions FILE"
         if "model" not in needs or source.gone:
@@ -136,9 +140,12 @@ class Scoring:
             engine = Engine.build(model, find_method(method.name), method.params, config.image.limits)
         except MmelError as error:
             return model, None, {"method": str(error)}
-        changed = [name for name, value in engine.decides.items() if info.described.get(name, value) != value]
-        if changed:
-            return model, None, {"method": f"its {changed[0]} changed since the maps were made; explain again"}
+        other = provenance.other_version(engine, info) or next(
+            (f"its {name} changed since the maps were made" for name, value in engine.decides.items()
+             if info.described.get(name, value) != value), ""
+        )  # fmt: skip
+        if other:
+            return model, None, {"method": f"{other}; explain again"}
         return model, engine, {}
 
     def _bench(self, model: Adapter | None, engine: Engine | None, reasons: Mapping[str, str]) -> Bench:

@@ -1,20 +1,23 @@
 """What several methods that explain one batch have in common: the captures of the model.
 
-Methods that go backwards by the same rules share a capture of all layers that any of them explains, and each sees of it
-what it asked for. A gradient at a layer does not depend on how much further back the backward goes, so a method's
-numbers are those that it has alone, to the bit on a CPU (a test).
+Methods that go backwards by the same rules, or not at all, and need the same parts of a capture but for the outputs of
+layers share a capture of all layers that any of them explains, and each sees of it what it asked for. A gradient at a
+layer does not depend on how much further back the backward goes, so a method's numbers are those that it has alone, to
+the bit on a CPU (a test).
 """
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+from torch import Tensor
+
 from mmel_cli.attribution.views import View
 from mmel_cli.model import CaptureRequest
 from mmel_cli.model.balanced import RULES
-from mmel_cli.tensors import Capture, Tower
+from mmel_cli.tensors import Capture, Entering, Tower
 
-_JOINED = {"layers", "text_layers", "hidden", "alignment", "gradient"}
+_JOINED = {"layers", "text_layers", "hidden", "alignment", "gradient", "whole"}
 """Parts of a request in which those that share a capture may differ; in every other they must agree."""
 
 _Asked = tuple[CaptureRequest, tuple[View, ...]]
@@ -72,9 +75,14 @@ class SharedCaptures:
 
 
 def _group(request: CaptureRequest) -> Hashable:
-    """Requests with the same group can share a capture. As one head, the explained layers decide the forward."""
+    """Requests with the same group can share a capture.
+
+    As one head, the explained layers decide the forward; surgery is one path through all of them, and what is behind
+    layers' own scores need not be one tower layer for each: these share with the same layers only.
+    """
     others = tuple(getattr(request, field.name) for field in fields(request) if field.name not in _JOINED)
-    return RULES[request.gradient], others, (request.layers, request.text_layers) if request.one_head else ()
+    fixed = request.one_head or request.surgery or request.own
+    return RULES[request.gradient], others, (request.layers, request.text_layers) if fixed else ()
 
 
 def _union(requests: Sequence[CaptureRequest]) -> CaptureRequest:
@@ -87,27 +95,35 @@ def _union(requests: Sequence[CaptureRequest]) -> CaptureRequest:
         hidden=any(request.hidden for request in requests),
         alignment=any(request.alignment for request in requests),
         gradient=next((gradient for gradient in gradients if gradient != "none"), "none"),
+        whole=any(request.whole for request in requests),
     )
 
 
 def _part(capture: Capture, asked: CaptureRequest, request: CaptureRequest) -> Capture:
     """What of a capture a method asked for itself."""
     rows = [asked.layers.index(number) for number in request.layers]
-    alignment = capture.alignment
+    entering = tuple(capture.entering[row] for row in rows) if request.entering else ()
     return replace(
         capture,
-        image=_layers(capture.image, request.layers),
-        text=_layers(capture.text, request.text_layers),
+        image=_layers(capture.image, request.layers, whole=request.whole),
+        text=_layers(capture.text, request.text_layers, whole=request.whole),
         hidden=tuple(capture.hidden[row] for row in rows) if request.hidden else (),
-        alignment=alignment[:, rows] if request.alignment and alignment is not None else None,
+        alignment=_rows(capture.alignment, rows) if request.alignment else None,
+        entering=entering if request.whole else tuple(Entering(part.values) for part in entering),
+        alone=_rows(capture.alone, rows),
     )
 
 
-def _layers(tower: Tower, numbers: tuple[int, ...]) -> Tower:
-    """A tower with some of its layers: every tuple in it runs over them."""
+def _rows(values: Tensor | None, rows: list[int]) -> Tensor | None:
+    return None if values is None else values[:, rows]
+
+
+def _layers(tower: Tower, numbers: tuple[int, ...], *, whole: bool) -> Tower:
+    """A tower with some of its layers: every tuple in it runs over them; without gradients, unless they are wanted."""
+    tower = tower if whole else replace(tower, w=())
     if tower.numbers == numbers:
         return tower
     rows = [tower.numbers.index(number) for number in numbers]
-    held = {field.name: getattr(tower, field.name) for field in fields(tower)}
-    chosen: dict[str, Any] = {n: tuple(v[row] for row in rows) for n, v in held.items() if isinstance(v, tuple)}
+    parts = {field.name: getattr(tower, field.name) for field in fields(tower)}
+    chosen: dict[str, Any] = {n: tuple(v[row] for row in rows) for n, v in parts.items() if isinstance(v, tuple) and v}
     return replace(tower, **chosen)

@@ -42,12 +42,13 @@ def test_every_metric_of_four_runs(scored, tmp_path, mmel):
         assert f"grad-eclip: {len(archive)} records, {len(archive)} in common" in err
     assert list(report["metrics"]) == list(named())
     for name, metric in report["metrics"].items():
-        assert set(metric["runs"]) == {"grad-eclip", "mmel", "random", "mask"}, name
+        given = {"grad-eclip", "mmel", "random"} | (set() if "tokens" in named()[name][0].needs else {"mask"})
+        assert set(metric["runs"]) == given, name
         low, high = named()[name][1].span
         for label, estimate in metric["runs"].items():
             if estimate["mean"] is not None:
                 assert low <= estimate["low"] <= estimate["mean"] <= estimate["high"] <= high, (name, label)
-        assert set(metric["differences"]) == {"mmel", "random", "mask"}
+        assert set(metric["differences"]) == given - {"grad-eclip"}
         assert name in out
     means = {name: {run: e["mean"] for run, e in m["runs"].items()} for name, m in report["metrics"].items()}
     localised = ("pointing-game", "energy-inside", "pixel-ap", "iou-best", "iou-area", "caption-contrast")
@@ -167,6 +168,31 @@ def test_metrics_that_cannot_be_given_are_refused_by_name(photos, tmp_path, mmel
     code, out, _ = mmel(*command, "--metrics", "insertion,sparseness")
     assert code == 3
     assert "input cannot be read" in json.loads(out)["refused"]["run"]["insertion"]
+
+
+def test_metrics_of_tokens_are_refused_where_a_method_explains_the_image_alone(scored, tmp_path, mmel):
+    """A map of zeros that nobody made is not scored."""
+    command = ["eval", scored / "mask", scored / "mmel", "--out", tmp_path / "out", "--json", "--limit", 3, *QUICK]
+    code, out, err = mmel(*command, "--metrics", "aid,token-deletion,sparseness")
+    assert code == 3, err  # asked for by name
+    report = json.loads(out)
+    why = "mask explains the image alone, so the run has no tokens/map"
+    assert report["refused"] == {"mask": {"aid": why, "token-deletion": why}}
+    assert {name: set(metric["runs"]) for name, metric in report["metrics"].items()} == {
+        "token-deletion": {"mmel"},
+        "aid": {"mmel"},
+        "sparseness": {"mask", "mmel"},
+    }
+
+
+def test_new_maps_are_refused_when_the_mathematics_is_another_now(scored, tmp_path, mmel, monkeypatch):
+    monkeypatch.setattr("mmel_cli.pipelines.provenance.METHOD_VERSION", "next")
+    command = ["eval", scored / "mmel", "--out", tmp_path / "out", "--json", "--limit", 3, *QUICK]
+    code, out, err = mmel(*command, "--metrics", "max-sensitivity,sparseness")
+    assert code == 3, err
+    report = json.loads(out)
+    assert report["refused"]["mmel"]["max-sensitivity"] == "version of METHOD was 2, is now next; explain again"
+    assert report["metrics"]["sparseness"]["runs"]["mmel"]["records"] == 3
 
 
 def test_a_caption_file_gives_the_rivals_and_belongs_to_the_evaluation(scored, tmp_path, mmel):

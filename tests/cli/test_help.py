@@ -64,6 +64,7 @@ def test_light_names_are_those_of_the_registries():
     [
         ("mmel exp", "explain"),
         ("mmel explain x --method gra", "grad-eclip"),
+        ("mmel explain x --method flow,gra", "flow,grad-eclip"),
         ("mmel explain x --dtype bf", "bfloat16"),
         ("mmel train-weights x --objective fai", "faithfulness"),
         ("mmel scenes x --split val", "validation"),

@@ -68,6 +68,8 @@ def test_every_method_says_what_it_does_without_a_class_token(mmel):
     for method in METHODS.values():
         assert method.on_probe in out.replace("\n", " ")
     assert "on_probe" in json.loads(mmel("methods", "--json")[1])["flow"]
+    assert "parameters (--set method.NAME=VALUE): layers=all text_layers=all gradient=balanced shifts=1 zooms=[]" in out
+    assert "needs: the model itself, to look again at altered images and captions; random numbers drawn from" in out
 
 
 def test_a_training_that_learns_nothing_says_so(tiny, masked, tmp_path, mmel):

@@ -90,6 +90,7 @@ def test_every_folder_is_that_of_the_method_alone(pairs, tiny, alone, tmp_path, 
         summary = json.loads((out / name / "summary.json").read_text())
         assert summary == report[name]
         assert (summary["done"], summary["failed"], summary["method"]) == (23, 1, name)
+        assert summary["methods"] == list(NAMES)  # whose time `seconds` is
         [line] = (out / name / "failures.jsonl").read_text().splitlines()
         assert json.loads(line)["id"] == "broken.png#0"
         assert (out / name / "index.html").exists()
@@ -105,7 +106,7 @@ def test_every_folder_is_that_of_the_method_alone(pairs, tiny, alone, tmp_path, 
     code, text, err = mmel("explain", pairs, "--out", out / "gae", "--model", tiny, "--method", "gae", "--json",
                            "--batch-size", 5, "--device", "cpu", "--set", "archive.shard_size=7")  # fmt: skip
     assert code == 3, err
-    assert json.loads(text)["resumed"] == 23
+    assert (json.loads(text)["resumed"], json.loads(text)["methods"]) == (23, [])
 
 
 @pytest.mark.parametrize(
@@ -139,6 +140,31 @@ def test_other_towers_share_to_the_bit_too(photos, tmp_path, mmel, family):
     code, _, err = mmel(*common, "--out", tmp_path / "out", "--method", ",".join(names))
     assert code == 0, err
     for name in names:
+        assert mmel(*common, "--out", tmp_path / name, "--method", name)[0] == 0
+        assert_same(tmp_path / "out" / name, tmp_path / name)
+
+
+@pytest.mark.parametrize("names", ["attention,rollout,grad-cam,eigen-cam", "gae,rollout,occlusion,attention"])
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_methods_without_a_backward_share_with_those_that_have_one(photos, tmp_path, mmel, names, family):
+    """Each sees its own layers, and of gradients nothing that it did not ask for."""
+    model = make_model(tmp_path / family, family)
+    (tmp_path / "c.yaml").write_text(f"model: {model}\nheatmaps: false\nmethod: {{name: attention, layers: [2]}}\n")
+    common = ["explain", photos, "--config", tmp_path / "c.yaml", "--batch-size", 7, "--limit", 9, "--device", "cpu"]
+    code, _, err = mmel(*common, "--out", tmp_path / "out", "--method", names)
+    assert code == 0, err
+    for name in names.split(","):
+        assert mmel(*common, "--out", tmp_path / name, "--method", name)[0] == 0
+        assert_same(tmp_path / "out" / name, tmp_path / name)
+
+
+def test_layers_of_every_part_are_a_method_s_own(photos, tmp_path, mmel):
+    """grad-cam of layers 2 and 4 beside eigen-cam of the last one: what enters is cut to each method's layers."""
+    model = make_model(tmp_path / "clip", "clip")
+    (tmp_path / "c.yaml").write_text(f"model: {model}\nheatmaps: false\nmethod: {{name: grad-cam, layers: [1, -2]}}\n")
+    common = ["explain", photos, "--config", tmp_path / "c.yaml", "--batch-size", 7, "--limit", 9, "--device", "cpu"]
+    assert mmel(*common, "--out", tmp_path / "out", "--method", "eigen-cam,grad-cam")[0] == 0
+    for name in ("eigen-cam", "grad-cam"):
         assert mmel(*common, "--out", tmp_path / name, "--method", name)[0] == 0
         assert_same(tmp_path / "out" / name, tmp_path / name)
 

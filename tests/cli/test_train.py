@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from safetensors import safe_open
 from tiny_clip import make_tiny
 
 from mmel_cli import load_archive
-from mmel_cli.attribution import METHODS
+from mmel_cli.attribution import METHODS, Target
+from mmel_cli.attribution.weights import save_weights, untrained
 
 FEW = ["--set", "training.epochs=3", "--set", "training.batch=16", "--set", "training.validation=0.4"]
 FEW += ["--set", "training.learning_rate=0.2", "--set", "training.seed=1"]
@@ -102,6 +104,25 @@ def test_a_fused_run_does_not_go_on_with_another_version_of_the_fusion(scenes, w
     code, _, err = mmel(*command)
     assert code == 2
     assert f"version of method mmel was {version}, is now next" in err
+
+
+def test_an_older_archive_is_of_the_gradient_that_made_it(tmp_path, mmel):
+    """It does not name one: today's default, balanced, did not make its evidence, and weights for that do not fit."""
+    old = Path(__file__).parents[1] / "archive/assets/version1.h5"
+    with load_archive(old) as archive:
+        info = archive.info
+    target, files = Target(info.model, info.model_sha256, info.layers), {}
+    for gradient in ("plain", "balanced"):
+        files[gradient] = tmp_path / f"{gradient}.safetensors"
+        save_weights(files[gradient], untrained(2, (1, 2)), target, {"gradient": gradient, "temperature": 0.1})
+    code, _, err = mmel("fuse", old, "--weights", files["balanced"], "--out", tmp_path / "out", "--no-heatmaps")
+    assert code == 2
+    assert "balanced.safetensors: trained for another gradient" in err
+    assert "balanced / plain" in err
+    code, _, err = mmel("fuse", old, "--weights", files["plain"], "--out", tmp_path / "out", "--no-heatmaps")
+    assert code == 0, err
+    with load_archive(tmp_path / "out") as fused:
+        assert fused.info.config["method"]["gradient"] == fused.info.gradient == "plain"
 
 
 def test_fuse_goes_on_and_needs_channels(scenes, weights, tiny, tmp_path, mmel):

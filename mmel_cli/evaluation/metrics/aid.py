@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmel_cli.evaluation import protocols
 from mmel_cli.evaluation.bench import Bench, Subject
 from mmel_cli.evaluation.faithfulness import FaithfulnessOptions
-from mmel_cli.evaluation.metric import MODEL, Metric, Name, Outcome
+from mmel_cli.evaluation.metric import TOKENS, Metric, Name, Outcome
 from mmel_cli.evaluation.protocols import AidOptions
 
 
@@ -19,7 +19,7 @@ class Aid(Metric):
     )  # fmt: skip
     group = "aid"
     source = "FIxLIP 2025, area between insertion and deletion"
-    needs = MODEL
+    needs = TOKENS
     settings = ("aid",)
 
     def measure(self, bench: Bench, subjects: Sequence[Subject]) -> list[Outcome]:

@@ -6,11 +6,11 @@ import torch
 
 from mmel_cli.evaluation import faithfulness
 from mmel_cli.evaluation.bench import Bench, Subject
-from mmel_cli.evaluation.metric import MODEL, Metric, Name, Outcome
+from mmel_cli.evaluation.metric import TOKENS, Metric, Name, Outcome
 
 
 class TokenCurves(Metric):
-    """On the cosine; a method without a caption side counts as one that finds nothing."""
+    """On the cosine."""
 
     names = (
         Name("token-deletion", "down", (-1, 1),
@@ -20,7 +20,7 @@ class TokenCurves(Metric):
     )  # fmt: skip
     group = "caption"
     source = "Petsiuk et al. 2018, RISE, on tokens"
-    needs = MODEL
+    needs = TOKENS
 
     def measure(self, bench: Bench, subjects: Sequence[Subject]) -> list[Outcome]:
         """See Metric."""
