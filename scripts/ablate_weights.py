@@ -133,8 +133,10 @@ class Scorer:
         self.split, self.model = split, load_model(model, "cpu", "float32")
         faithful_records = split.records[:faithful]
         decoded = [decode(ref) for ref in split.refs[: len(faithful_records)]]
-        self.pixels = torch.stack([self.model.preprocess(image, split.info.geometry).values for image in decoded])
-        self.texts = self.model.embed_texts(self.model.tokenize([r.caption for r in faithful_records]))
+        values = [self.model.preprocess(image, split.info.geometry).values for image in decoded]
+        self.pixels = torch.stack(values) if values else torch.empty(0)
+        if values:
+            self.texts = self.model.embed_texts(self.model.tokenize([r.caption for r in faithful_records]))
 
     def __call__(self, maps: np.ndarray) -> dict[str, np.ndarray]:
         """(records,) of each metric; NaN where undefined or, for insertion-deletion, not measured."""

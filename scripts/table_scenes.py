@@ -1,4 +1,4 @@
-"""The table of README: every method on test scenes of the builtin model, scored by `mmel eval`.
+"""The tables of README: every method on test scenes, scored by `mmel eval`.
 
     python scripts/table_scenes.py --out runs/table                             (localisation, sanity: minutes)
     python scripts/table_scenes.py --out runs/table --metrics all --limit 500   (about an hour on two cores)
@@ -113,7 +113,11 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="records that are scored")
     parser.add_argument("--explain", type=int, help="records that are explained, for methods of many passes")
     parser.add_argument("--model", default="builtin")
-    parser.add_argument("--runs", default=",".join(RUNS), help=f"also {', '.join(MORE_RUNS)}")
+    parser.add_argument(
+        "--runs",
+        default=",".join(RUNS),
+        help=f"also {', '.join(MORE_RUNS)}; one-pass: all of one pass, with balanced gradients too",
+    )
     parser.add_argument("--reference", default="grad-eclip-last", help="the run that all others are compared with")
     parser.add_argument("--differences", action="store_true", help="print paired differences from it instead of means")
     parser.add_argument("--weights", type=Path, help="OUT of train_shipped.py, for the runs of LEARNED")
@@ -121,7 +125,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     write_subset(args.out / "scenes", args.seed, args.scenes)
-    names = args.runs.split(",")
+    names = [name for part in args.runs.split(",") for name in ([*RUNS, *BALANCED] if part == "one-pass" else [part])]
     for name in names:
         settings = [setting.format(weights=args.weights) for setting in (RUNS | MORE_RUNS)[name]]
         started = time.monotonic()

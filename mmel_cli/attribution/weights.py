@@ -175,7 +175,8 @@ def choose_weights(
             return load_weights(shipped, target, scales), "shipped", origin
     if choice in ("auto", "untrained"):
         return untrained(len(target.layers), scales), "untrained", "untrained defaults"
-    return load_weights(Path(choice), target, scales, evidence=evidence, transfer=transfer), "file", choice
+    weights = load_weights(Path(choice), target, scales, evidence=evidence, transfer=transfer)
+    return weights, "file", choice + _carried(read_notes(Path(choice)), target)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -190,6 +191,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if metadata.get("format") != FORMAT or metadata.get("version") != VERSION or set(tensors) != set(PARAMETERS):
         raise UsageError(f"{path}: not an {FORMAT} version {VERSION} file; give a file written by mmel")
     return metadata, tensors
+
+
+def _carried(notes: dict[str, Any], target: Target) -> str:
+    """What to say of weights that were learned for another model or other layers."""
+    if notes["model_sha256"] == target.model_sha256 and notes["layers"] == list(target.layers):
+        return ""
+    depth = f", {len(notes['layers'])} layers read at {len(target.layers)} relative depths"
+    return f" (carried over from {notes['model']}{depth if len(notes['layers']) != len(target.layers) else ''})"
 
 
 def _match(path: Path, what: str, have: object, want: object, names: str = "") -> None:

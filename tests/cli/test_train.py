@@ -147,7 +147,9 @@ def test_weights_of_another_model_are_refused_unless_transferred(scenes, weights
     assert code == 2
     assert str(tiny) in err
     assert str(other) in err
-    assert mmel(*command, "--out", tmp_path / "b", "--transfer")[0] == 0
+    code, _, err = mmel(*command, "--out", tmp_path / "b", "--transfer")
+    assert code == 0
+    assert f"carried over from {tiny}" in err
     fewer = ["--out", tmp_path / "c", "--set", "method.layers=[1,2]"]
     assert mmel(*command, *fewer, "--transfer")[0] == 0  # omega is read at relative depths
     command[command.index(other)] = tiny
