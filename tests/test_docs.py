@@ -39,5 +39,6 @@ def test_every_relative_link_and_named_module_exists():
             assert (ROOT / "mmel_cli" / module).exists(), module
 
 
-def test_readme_has_no_open_figure():
-    assert not re.search(r"@[A-Z]+@", README)
+def test_no_page_has_an_open_figure():
+    for page in (README, (ROOT / "mmel_cli/METHOD.md").read_text()):
+        assert not re.search(r"@[A-Z]+@|^\W*[A-Z]{5,}\W*$", page, re.MULTILINE)
