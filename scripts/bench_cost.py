@@ -57,7 +57,6 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(name for name in METHODS if name not in CONTROLS))
     args = parser.parse_args()
     torch.manual_seed(0)
-    print("| method | " + " | ".join(args.models.split(",")) + " |\n| --- |" + " ---: |" * len(args.models.split(",")))
     columns = []
     with tempfile.TemporaryDirectory() as place:
         write_scenes(Path(place), args.batch_size, 0)
@@ -72,6 +71,8 @@ def main() -> None:
             print(
                 f"<!-- {name}: bare forward {least['bare forward'] / len(batch.samples):.4f} s a pair -->", flush=True
             )
+    names = args.models.split(",")
+    print("\n| method | " + " | ".join(names) + " |\n| --- |" + " ---: |" * len(names))
     for method in columns[0]:
         print(f"| {method} | " + " | ".join(f"{column[method]:.2f}" for column in columns) + " |")
 
