@@ -69,7 +69,7 @@ def main() -> None:
             least = {method: min(of_round[method] for of_round in rounds) for method in works}
             columns.append({method: least[method] / least["bare forward"] for method in works})
             print(
-                f"<!-- {name}: bare forward {least['bare forward'] / len(batch.samples):.4f} s a pair -->", flush=True
+                f"<!-- {name}: bare forward {least['bare forward'] / len(batch.samples):.4f} s a pair", flush=True
             )
     names = args.models.split(",")
     print("\n| method | " + " | ".join(names) + " |\n| --- |" + " ---: |" * len(names))
