@@ -68,9 +68,7 @@ def main() -> None:
             rounds = [{method: seconds(work) for method, work in works.items()} for _ in range(args.rounds + 1)][1:]
             least = {method: min(of_round[method] for of_round in rounds) for method in works}
             columns.append({method: least[method] / least["bare forward"] for method in works})
-            print(
-                f"<!-- {name}: bare forward {least['bare forward'] / len(batch.samples):.4f} s a pair", flush=True
-            )
+            print(f"<!-- {name}: bare forward {least['bare forward'] / len(batch.samples):.4f} s a pair", flush=True)
     names = args.models.split(",")
     print("\n| method | " + " | ".join(names) + " |\n| --- |" + " ---: |" * len(names))
     for method in columns[0]:
