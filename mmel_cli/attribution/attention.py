@@ -1,24 +1,14 @@
 """Raw attention: how much the query attends to each token, the plain baseline (METHOD 2)."""
 
-from dataclasses import dataclass
-
 import torch
 
 from mmel_cli.attribution import ops
-from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.attribution.base import LastLayerParams, Method
 from mmel_cli.fields import MAP, TOKEN_MAP
 from mmel_cli.tensors import Attribution, Capture, KeyRow, Tower
 
 
-@dataclass(frozen=True)
-class Params(LayerParams):
-    """By default the last layer alone."""
-
-    layers: Layers = "last"
-    text_layers: Layers = "last"
-
-
-def explain(capture: Capture, _params: Params, _state: None) -> Attribution:
+def explain(capture: Capture, _params: LastLayerParams, _state: None) -> Attribution:
     """The query's attention, mean over heads and layers; it does not depend on the other half of the pair."""
     image = ops.patches([attended(capture.image)], capture.grid)[:, 0]
     return Attribution({MAP.name: image, TOKEN_MAP.name: attended(capture.text)})
@@ -35,6 +25,6 @@ METHOD = Method(
     source="baseline",
     cost="1 forward",
     on_probe="by default the probe's attention in the pooling layer; in an encoder layer the mean over all rows",
-    params=Params,
+    params=LastLayerParams,
     explain=explain,
 )

@@ -47,6 +47,14 @@ class LayerParams:
 
 
 @dataclass(frozen=True)
+class LastLayerParams(LayerParams):
+    """Those of methods that look at the last layer by default, or at none: one is the cheapest to capture."""
+
+    layers: Layers = "last"
+    text_layers: Layers = "last"
+
+
+@dataclass(frozen=True)
 class GradientParams(LayerParams):
     """Those of the gradient methods: how the backward goes, and what views of the input maps are averaged over.
 
@@ -131,8 +139,11 @@ def gradient_of(params: LayerParams) -> Gradient:
 
 
 def wants_whole(method: Method, params: LayerParams) -> bool:
-    """Whether a method needs the gradients of the score itself: not without a backward, nor for layers' own scores."""
-    return gradient_of(params) != "none" and "own" not in method.needs
+    """Whether a method reads the gradients of the score at the layers.
+
+    Not without a backward, nor for scores of layers' own, nor where it makes its own gradients at the pixels.
+    """
+    return gradient_of(params) != "none" and not method.needs & {"own", "probe"}
 
 
 def resolve_layers(layers: Layers, total: int, name: str = "layers") -> tuple[int, ...]:

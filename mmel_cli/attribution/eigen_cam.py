@@ -1,25 +1,15 @@
 """Eigen-CAM (Muhammad and Yeasin, IJCNN 2020, arXiv 2008.00299) in the form that pytorch-grad-cam gives it."""
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.attribution.base import LastLayerParams, Method
 from mmel_cli.fields import MAP
 from mmel_cli.tensors import Attribution, Capture
 
 
-@dataclass(frozen=True)
-class Params(LayerParams):
-    """The last layer as published."""
-
-    layers: Layers = "last"
-    text_layers: Layers = "last"
-
-
-def explain(capture: Capture, _params: Params, _state: None) -> Attribution:
+def explain(capture: Capture, _params: LastLayerParams, _state: None) -> Attribution:
     """First principal component over the patches of what the layer's attention reads; summed over layers.
 
     It does not depend on the caption.
@@ -48,7 +38,7 @@ METHOD = Method(
     source="Muhammad and Yeasin, IJCNN 2020, arXiv 2008.00299; pytorch-grad-cam's form for ViTs",
     cost="1 forward, and the eigenvectors of a matrix of patches x patches",
     on_probe="by default of what the probe reads: patches behind the last norm",
-    params=Params,
+    params=LastLayerParams,
     explain=explain,
     fields=lambda _params, _target: (MAP,),
     needs=frozenset({"entering"}),

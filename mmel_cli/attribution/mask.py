@@ -1,21 +1,11 @@
 """The ground truth as the map: the ceiling of localisation at the grid's resolution."""
 
-from dataclasses import dataclass
-
-from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.attribution.base import LastLayerParams, Method
 from mmel_cli.fields import MAP
 from mmel_cli.tensors import Attribution, Capture
 
 
-@dataclass(frozen=True)
-class Params(LayerParams):
-    """Layers have no meaning here, one is the cheapest."""
-
-    layers: Layers = "last"
-    text_layers: Layers = "last"
-
-
-def explain(capture: Capture, _params: Params, _state: None) -> Attribution:
+def explain(capture: Capture, _params: LastLayerParams, _state: None) -> Attribution:
     """The part of each patch that the mask covers, 0..1; tokens have no ground truth."""
     assert capture.truth is not None  # noqa: S101 - the engine gives what `needs` names
     return Attribution({MAP.name: capture.truth})
@@ -27,7 +17,7 @@ METHOD = Method(
     source="control",
     cost="none beside the forward",
     on_probe="the same: it does not look at the model",
-    params=Params,
+    params=LastLayerParams,
     explain=explain,
     fields=lambda _params, _target: (MAP,),
     needs=frozenset({"truth"}),

@@ -1,21 +1,11 @@
 """MaskCLIP (Zhou, Loy and Dai, ECCV 2022, arXiv 2112.01071): patches by the last layer's values, without attention."""
 
-from dataclasses import dataclass
-
-from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.attribution.base import LastLayerParams, Method
 from mmel_cli.fields import MAP
 from mmel_cli.tensors import Attribution, Capture
 
 
-@dataclass(frozen=True)
-class Params(LayerParams):
-    """The last layer as published."""
-
-    layers: Layers = "last"
-    text_layers: Layers = "last"
-
-
-def explain(capture: Capture, _params: Params, _state: None) -> Attribution:
+def explain(capture: Capture, _params: LastLayerParams, _state: None) -> Attribution:
     """Cosine of the text and each patch as if it had attended to itself alone; mean over layers if there are several.
 
     In the layer a patch's attention output is its own value; output projection, residual and MLP follow, then norm and
@@ -32,7 +22,7 @@ METHOD = Method(
     source="Zhou et al., ECCV 2022, arXiv 2112.01071",
     cost="1 forward, and the last layer once more",
     on_probe="by default each patch is all that the probe attends to; in an encoder layer all that itself does",
-    params=Params,
+    params=LastLayerParams,
     explain=explain,
     fields=lambda _params, _target: (MAP,),
     needs=frozenset({"alone"}),

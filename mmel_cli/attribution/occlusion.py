@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.attribution.base import LastLayerParams, Method
 from mmel_cli.attribution.pixels import probe_of
 from mmel_cli.errors import UsageError
 from mmel_cli.fields import MAP, TOKEN_MAP
@@ -16,14 +16,12 @@ _CHUNK = 64  # masks held at once
 
 
 @dataclass(frozen=True)
-class Params(LayerParams):
+class Params(LastLayerParams):
     """A square of `window` patches a side, moved by `stride` patches, and to the last row and column.
 
     Layers have no meaning here, one is the cheapest.
     """
 
-    layers: Layers = "last"
-    text_layers: Layers = "last"
     window: int = 2
     stride: int = 1
 

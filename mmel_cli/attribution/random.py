@@ -4,17 +4,15 @@ from dataclasses import dataclass
 
 import torch
 
-from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.attribution.base import LastLayerParams, Method
 from mmel_cli.fields import MAP, TOKEN_MAP
 from mmel_cli.tensors import Attribution, Capture
 
 
 @dataclass(frozen=True)
-class Params(LayerParams):
+class Params(LastLayerParams):
     """`seed` of all maps; layers have no meaning here, one is the cheapest."""
 
-    layers: Layers = "last"
-    text_layers: Layers = "last"
     seed: int = 0
 
     def __post_init__(self) -> None:

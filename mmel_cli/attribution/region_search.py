@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.attribution.base import LastLayerParams, Method
 from mmel_cli.attribution.pixels import probe_of
 from mmel_cli.fields import MAP
 from mmel_cli.tensors import Attribution, Capture, Probe
@@ -26,7 +26,7 @@ Subsets = Bool[Tensor, "pairs subsets regions"]
 
 
 @dataclass(frozen=True)
-class Params(LayerParams):
+class Params(LastLayerParams):
     """`regions` a side of the image, at most one a patch; R is how many there are in all, their square.
 
     `values`: "falling", as in the code of Visual Precision Search before it divides by the largest: a region's value is
@@ -34,8 +34,6 @@ class Params(LayerParams):
     the signed gains. Layers have no meaning here, one is the cheapest.
     """
 
-    layers: Layers = "last"
-    text_layers: Layers = "last"
     regions: int = 6
     values: Literal["falling", "gains"] = "falling"
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from mmel_cli.attribution.base import LayerParams, Layers, Method
+from mmel_cli.attribution.base import LastLayerParams, Method
 from mmel_cli.fields import MAP, TOKEN_MAP
 from mmel_cli.tensors import Attribution, Capture, Probe
 
@@ -20,14 +20,12 @@ _CHUNK = 64  # masks held at once
 
 
 @dataclass(frozen=True)
-class Params(LayerParams):
+class Params(LastLayerParams):
     """`masks` an image, of `cells` x `cells` random cells each kept with probability `keep`; `seed` of them all.
 
     Layers have no meaning here, one is the cheapest.
     """
 
-    layers: Layers = "last"
-    text_layers: Layers = "last"
     masks: int = 1000
     cells: int = 7
     keep: float = 0.5

@@ -76,7 +76,7 @@ def _activations(tower: nn.Module, layers: list[AttentionLayer]) -> list[nn.Modu
 
 
 class _ConstantAttention(TorchFunctionMode):
-    """In this block fused attention goes backwards to the values alone: a third of what the kernel's own does."""
+    """In this block fused attention goes backwards to the values alone, where the kernel's own does all three."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Called in place of every function of torch."""

@@ -112,6 +112,19 @@ def test_the_graph_of_queries_and_keys_is_not_built(model):
     assert seen == [False, False, True]
 
 
+def test_attention_that_is_recomputed_in_parts_goes_backwards_alike(model, monkeypatch):
+    """Parts of one image each, whose matrices do not fit together."""
+    captions = model.tokenize(["a red dog", "the cat on the grass"])
+    pixels = [model.preprocess(picture, "native") for picture in pictures()]
+    request = CaptureRequest((1, 2), (1, 2), gradient="balanced")
+    whole = model.capture(pixels, captions, [(0, 0), (1, 1)], request)
+    monkeypatch.setattr("mmel_cli.model.balanced._ATTENTION_NUMBERS", 1)
+    parts = model.capture(pixels, captions, [(0, 0), (1, 1)], request)
+    for side in ("image", "text"):
+        for one, other in zip(getattr(whole, side).w, getattr(parts, side).w, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=float(1e-6 * one.abs().max()))
+
+
 def test_hooks_go_after_an_exception_too(model):
     tower = model._model.vision_model
     layers = [AttentionLayer.of(block) for block in tower.encoder.layers]
