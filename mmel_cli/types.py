@@ -38,6 +38,16 @@ class ImageRef:
 
 
 @dataclass(frozen=True)
+class Phrase:
+    """A part of a caption that names something, and where the input says that this is, if it does."""
+
+    start: int  # characters of the caption
+    end: int  # exclusive
+    mask: ImageRef | None = None  # an image of the same size, non-zero inside
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True)
 class Sample:
     """One image-caption pair of the input."""
 
@@ -47,6 +57,7 @@ class Sample:
     caption: str
     mask: ImageRef | None = None  # what the caption is about, as an image of the same size, non-zero inside
     boxes: tuple[Box, ...] = ()
+    phrases: tuple[Phrase, ...] = ()  # of the caption, in its order; none: the input names none
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,12 @@ MANY_PASSES = {
 }
 LEARNED = {
     "mmel-localization": ["method.weights={weights}/localization.safetensors", "method.transfer=true"],
-    "mmel-faithfulness": ["method.weights={weights}/faithfulness.safetensors"],
-    "mmel-localization-shifts-5": ["method.weights={weights}/localization.safetensors", "method.shifts=5"],
+    "mmel-faithfulness": ["method.weights={weights}/faithfulness.safetensors", "method.transfer=true"],
+    "mmel-localization-shifts-5": [
+        "method.weights={weights}/localization.safetensors",
+        "method.transfer=true",
+        "method.shifts=5",
+    ],
 }
 MORE_RUNS = BALANCED | MANY_PASSES | LEARNED
 COMMON = ["heatmaps=false", "batch_size=32"]
