@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass as validated
 from mmel_cli.archive import ArchiveOptions
 from mmel_cli.attribution import METHODS, find_method
 from mmel_cli.attribution.base import GradientParams, LayerParams
+from mmel_cli.attribution.word_regions import WordOptions
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation import select
@@ -54,6 +55,7 @@ _Localisation = _strict(LocalisationOptions)
 _Sanity = _strict(SanityOptions)
 _Comparison = _strict(ComparisonOptions)
 _Training = _strict(TrainOptions)
+_Words = _strict(WordOptions)
 
 
 class Section(BaseModel):
@@ -146,6 +148,7 @@ class RunConfig(Section):
     limit: int | None = Field(default=None, ge=1)
     heatmaps: bool = True
     word_values: bool = True
+    words: _Words = _Words()  # type: ignore[valid-type]
     input: InputConfig = InputConfig()
     image: ImageConfig = ImageConfig()
     method: MethodConfig = Field(default={"name": DEFAULT_METHOD}, validate_default=True)
@@ -235,7 +238,7 @@ class TrainConfig(RunConfig):
         plain = self.plain()
         settings = {name: plain[name] for name in RunConfig.model_fields}
         settings["model"] = plain["model"] | {"name": self.model.name or DEFAULT_MODEL}
-        settings |= {"heatmaps": False, "word_values": False}
+        settings |= {"heatmaps": False, "word_values": False, "words": plain["words"] | {"regions": False}}
         settings["method"] |= {"weights": "untrained"}
         settings["archive"] |= {"channels": "all"}
         return settings

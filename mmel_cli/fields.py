@@ -82,6 +82,16 @@ MAP = Field("map", ("rows", "columns"), "the final map: evidence for the score, 
 TOKEN_MAP = Field("tokens/map", ("tokens",), "the method's own evidence of each token of the caption")
 
 WORD_VALUE = Field("words/value", ("words",), "the score minus the score of the caption without the word, as cosines")
+WORD_SHARE = Field(
+    "words/share", ("words",), "the word's share of the score; shares sum to it minus the score of no words, as cosines"
+)
+WORD_MAP = Field(
+    "words/map", ("words", "rows", "columns"), "where in the image the word's share comes from, signed, as cosines"
+)
+WORD_REST = Field("words/rest", ("words",), "what of the word's share comes from no region: share = sum of map + rest")
+WORD_ERROR = Field("words/error", ("words",), "standard error of words/share; 0 where it is exact")
+WORD_REGIONS = (WORD_SHARE, WORD_MAP, WORD_REST, WORD_ERROR)
+"""What `--words` gives of each pair (METHOD 9)."""
 
 
 def check(fields: Iterable[Field]) -> tuple[Field, ...]:

@@ -3,7 +3,7 @@
 Everything here is a value. A capture is complete when it is made: no hook can write into it afterwards.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -145,6 +145,19 @@ class Surgery:
 
 
 @dataclass(frozen=True)
+class Directions:
+    """Directions of the joint space, each explained for an image beside the score (METHOD 9).
+
+    The gradient is that of <f, vector>, f the image's embedding of unit length. `read` is given the image tower of some
+    of the directions at a time, with w its gradients, and makes of it what is kept: one row a direction.
+    """
+
+    images: Int[Tensor, "directions"]  # which of the distinct images
+    vectors: Float[Tensor, "directions embedding"]
+    read: Callable[[Tower], Float[Tensor, "some keys"]]
+
+
+@dataclass(frozen=True)
 class Capture:
     """All that a method may know of P image-caption pairs."""
 
@@ -159,6 +172,8 @@ class Capture:
     own: Tower | None = None  # the image attention behind each layer's own score, w its gradient (METHOD 2); if needed
     alone: Float[Tensor, "pairs layers patches"] | None = None  # cosine of patches attending to themselves; if needed
     surgery: Surgery | None = None  # if needed
+    directed: Float[Tensor, "directions patches"] | None = None  # what Directions.read made of them; if asked for
+    owners: Int[Tensor, "pairs keys"] | None = None  # the word that each key of the caption is of, -1: none
     truth: Float[Tensor, "pairs height width"] | None = None  # the part of each cell inside the mask; if needed
     seeds: tuple[int, ...] = ()  # one a pair, from its record id; if needed
     probe: Probe | None = None  # the pairs to look at again, altered; if needed

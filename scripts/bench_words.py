@@ -22,7 +22,7 @@ from mmel_cli.config import method_of
 from mmel_cli.data import open_source
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.scenes.folder import write_scenes
-from mmel_cli.model import BUILTIN, Adapter, Want, load_model
+from mmel_cli.model import BUILTIN, Adapter, LeftOut, Want, load_model
 from mmel_cli.model.adapter import BUILTIN_FOLDER
 from mmel_cli.model.hf_files import assemble_clip
 from mmel_cli.model.loading import Checkpoint
@@ -64,7 +64,7 @@ def batch_of(model: Adapter, source: Path, pairs: int, *, shared: bool) -> Batch
 def seconds(model: Adapter, method: str, batch: Batch, *, word_values: bool) -> tuple[float, float]:
     """Wall and processor seconds a pair of one batch."""
     params = method_of({"method": {"name": method}}).params
-    engine = Engine.build(model, find_method(method), params, word_values=word_values)
+    engine = Engine.build(model, find_method(method), params, left_out=LeftOut(model) if word_values else None)
     wall, used = time.perf_counter(), time.process_time()
     engine.explain(batch)
     return (time.perf_counter() - wall) / len(batch.samples), (time.process_time() - used) / len(batch.samples)

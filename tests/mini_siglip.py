@@ -21,7 +21,7 @@ from transformers import CLIPImageProcessorPil, PreTrainedTokenizerFast
 from mmel_cli.errors import ModelError
 from mmel_cli.model import Captions, ModelSpec
 from mmel_cli.model.capture import AttentionLayer, activations, record
-from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched
+from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched, read_along
 from mmel_cli.model.loading import (
     check_input_size,
     check_tokenizer,
@@ -31,7 +31,7 @@ from mmel_cli.model.loading import (
     weights_sha256,
 )
 from mmel_cli.model.preprocess import describe, preprocess
-from mmel_cli.model.words import token_texts, words_of
+from mmel_cli.model.words import owners_of, token_texts, words_of
 from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Capture, Tower
 
@@ -130,10 +130,15 @@ class MiniAdapter:
             places=pad_sequence([torch.arange(n) for n in counts], batch_first=True, padding_value=-1),
             tokens=tuple(token_texts(c, own[:n], row[:n], self.tokenizer.decode) for c, own, row, n in given),
             words=tuple(words_of(c, own, n) for c, own, _, n in given),
+            owners=pad_sequence(
+                [torch.tensor(owners_of(c, words_of(c, own, n), own[:n]), dtype=torch.long) for c, own, _, n in given],
+                batch_first=True,
+                padding_value=-1,
+            ),
             truncated=torch.tensor([len(row) > n for row, n in zip(whole, counts, strict=True)]),
         )
 
-    def capture(self, images, captions, pairs, request):
+    def capture(self, images, captions, pairs, request, directions=None):
         rows, columns = torch.tensor(pairs, device=self.model.place.device).T
         vision = [AttentionLayer.of(self.model.vision[n - 1]) for n in request.layers]
         text = [AttentionLayer.of(self.model.text[n - 1]) for n in request.text_layers]
@@ -142,20 +147,27 @@ class MiniAdapter:
             image_embeds = self.model.image(values)
             text_embeds = self.model.caption(captions.ids.to(rows), captions.mask.to(rows))
         score, to_image, to_text = cosine(image_embeds[rows], text_embeds[columns])
-        w_image = pull_back(image_embeds, seen.o, rows, to_image)
+        w_image = pull_back(image_embeds, seen.o, rows, to_image, keep=request.directed)
         w_text = pull_back_batched(text_embeds, read.o, columns, to_text)
         patches = torch.arange(len(self.model.place), device=rows.device).expand(len(rows), -1)
-        return Capture(
-            score=score,
-            grid=self.spec.grid,
-            image=Tower(
+
+        def image_tower(w, index):
+            return Tower(
                 numbers=request.layers,
                 heads=HEADS,
                 queries=(None,) * len(vision),
-                places=patches,
-                visible=torch.ones_like(patches, dtype=torch.bool),
-                **activations(seen, w_image, rows, [layer.out for layer in vision]),
-            ),
+                places=patches[:1].expand(len(index), -1),
+                visible=torch.ones(len(index), patches.shape[1], dtype=torch.bool, device=rows.device),
+                **activations(seen, w, index, [layer.out for layer in vision]),
+            )
+
+        along = directions and read_along(image_embeds, seen.o, directions, image_tower)
+        return Capture(
+            score=score,
+            grid=self.spec.grid,
+            image=image_tower(w_image, rows),
+            directed=along,
+            owners=captions.owners.to(rows)[columns],
             text=Tower(
                 numbers=request.text_layers,
                 heads=HEADS,

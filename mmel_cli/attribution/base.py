@@ -146,7 +146,7 @@ def wants_whole(method: Method, params: LayerParams) -> bool:
     return gradient_of(params) != "none" and not method.needs & {"own", "probe"}
 
 
-def resolve_layers(layers: Layers, total: int, name: str = "layers") -> tuple[int, ...]:
+def resolve_layers(layers: Layers, total: int, name: str = "layers", of: str = "method") -> tuple[int, ...]:
     """The layer numbers (from 1, ascending) that `layers` means for a tower of `total` layers.
 
     Raises:
@@ -163,6 +163,6 @@ def resolve_layers(layers: Layers, total: int, name: str = "layers") -> tuple[in
         if numbers[0] >= 1 and numbers[-1] <= total and 0 not in layers:
             return numbers
     raise UsageError(
-        f"method.{name}: {layers!r} is not 'last', 'all', how many of the last layers, or a list of numbers "
+        f"{of}.{name}: {layers!r} is not 'last', 'all', how many of the last layers, or a list of numbers "
         f"from 1 to {total} (or -1 to -{total})"
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmel_cli.errors import ModelError
 from mmel_cli.scoring import Scoring
-from mmel_cli.tensors import Capture, Pixels
+from mmel_cli.tensors import Capture, Directions, Pixels
 from mmel_cli.types import Gradient, Word
 
 BUILTIN = "builtin"
@@ -56,6 +56,7 @@ class CaptureRequest:
     surgery: bool = False  # patches by attention of values to values (METHOD 2, clip-surgery)
     one_head: bool = False  # run attention at the explained layers as one head (METHOD 2, heads: single)
     gradient: Gradient = "plain"  # how the backward goes (METHOD 2, balanced gradients)
+    directed: bool = False  # gradients along other directions of the joint space too (METHOD 9)
     whole: bool = True  # the gradients of the score itself are wanted: w of both towers, and of what enters
 
     @property
@@ -82,6 +83,7 @@ class Captions:
     places: Int[Tensor, "captions keys"]  # positions of the keys, -1 after a caption's last
     tokens: tuple[tuple[str, ...], ...]  # the text of each key, never empty
     words: tuple[tuple[Word, ...], ...]  # keys whose text touches, and where they stand in the caption
+    owners: Int[Tensor, "captions keys"]  # which of `words` each key is of; -1: none, or behind the last key
     truncated: Bool[Tensor, "captions"]  # some tokens of the text are no keys: they did not fit
 
     def covered(self, row: int, kept: Bool[Tensor, "copies keys"]) -> "Captions":
@@ -108,6 +110,7 @@ class Captions:
             places=self.places[row].expand(count, -1),
             tokens=(self.tokens[row],) * count,
             words=(self.words[row],) * count,
+            owners=self.owners[row].expand(count, -1),
             truncated=self.truncated[row].expand(count),
         )
 
@@ -130,9 +133,18 @@ class Adapter(Protocol):
         ...
 
     def capture(
-        self, images: list[Pixels], captions: Captions, pairs: list[tuple[int, int]], request: CaptureRequest
+        self,
+        images: list[Pixels],
+        captions: Captions,
+        pairs: list[tuple[int, int]],
+        request: CaptureRequest,
+        directions: Directions | None = None,
     ) -> Capture:
-        """Explain `pairs` (image index, caption index); every image and caption is encoded once, whatever its pairs."""
+        """Explain `pairs` (image index, caption index); every image and caption is encoded once, whatever its pairs.
+
+        With `directions`, which `request.directed` asks for, also those: one more backward of the images for each
+        further direction of the same one.
+        """
         ...
 
     def embed_images(

@@ -1,8 +1,12 @@
 """The score of image-caption pairs and its gradients, pulled back through each tower from its own embedding."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
+
+from mmel_cli.tensors import Directions, Tower
 
 # float16 gradients of a cosine underflow; a power of two is exact to multiply and to divide out
 _SCALES = {"float16": 2.0**10}
@@ -27,6 +31,54 @@ def cosine(image: Tensor, text: Tensor, *, constant: bool = False) -> tuple[Tens
     return score.detach(), to_image, to_text
 
 
+def along(image: Tensor, vectors: Tensor, *, constant: bool = False) -> Tensor:
+    """The gradient of <f, vector> at M embeddings of images (M, D), f their unit vectors, in float32.
+
+    `constant`: the length of the embedding is a constant in it, as in `cosine`.
+    """
+    raw = image.detach().float()
+    length = raw.norm(dim=-1, keepdim=True)
+    if constant:
+        return vectors / length
+    unit = raw / length
+    return (vectors - unit * (unit * vectors).sum(-1, keepdim=True)) / length
+
+
+def turns_of(index: Tensor) -> list[Tensor]:
+    """The places in `index`, in turns in which no value occurs twice: one backward serves a turn."""
+    turn = _occurrence(index)
+    return [(turn == number).nonzero()[:, 0] for number in range(int(turn.max()) + 1)]
+
+
+def read_along(
+    embeds: Tensor,
+    outputs: list[Tensor],
+    asked: Directions,
+    tower_of: Callable[[list[Tensor], Tensor], Tower],
+    *,
+    constant: bool = False,
+    scale: float = 1.0,
+) -> Tensor:
+    """What `asked.read` makes of each direction; the towers of one turn are in memory at a time.
+
+    Args:
+        embeds: of the distinct images (rows, D), in a graph that is let go with the last turn.
+        outputs: what to differentiate at, each (rows, tokens, width).
+        asked: see Directions; at least one.
+        tower_of: makes the tower of some directions from their gradients at `outputs` and from the rows they are of.
+        constant: see `along`.
+        scale: see `scale_of`.
+    """
+    turns, parts = turns_of(asked.images), list[Tensor]()
+    for number, members in enumerate(turns, 1):
+        rows = asked.images[members]
+        to = along(embeds[rows], asked.vectors[members], constant=constant) * scale
+        pulled = pull_back(embeds, outputs, rows, to, keep=number < len(turns))
+        parts.append(asked.read(tower_of([gradient.float() / scale for gradient in pulled], rows)))
+    kept = torch.cat(parts)
+    return torch.empty_like(kept).index_copy(0, torch.cat(turns), kept)
+
+
 def pull_back(
     embeds: Tensor, outputs: list[Tensor], index: Tensor, gradient: Tensor, *, keep: bool = False
 ) -> list[Tensor]:
@@ -42,13 +94,11 @@ def pull_back(
     Returns:
         For each output, (P, tokens, width).
     """
-    turn = _occurrence(index)
-    turns = int(turn.max()) + 1
+    turns = turns_of(index)
     gradients = [output.new_zeros(len(index), *output.shape[1:]) for output in outputs]
-    for number in range(turns):
-        members = (turn == number).nonzero()[:, 0]
+    for number, members in enumerate(turns, 1):
         seed = torch.zeros_like(embeds).index_copy(0, index[members], gradient[members].to(embeds.dtype))
-        retained = keep or number + 1 < turns
+        retained = keep or number < len(turns)
         for store, grad in zip(
             gradients, torch.autograd.grad(embeds, outputs, seed, retain_graph=retained), strict=True
         ):

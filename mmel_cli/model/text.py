@@ -248,6 +248,9 @@ def _captions(
         places=pad_sequence(places, batch_first=True, padding_value=-1),
         tokens=tuple(reading.texts(tokenizer.decode) for reading in readings),
         words=tuple(reading.words for reading in readings),
+        owners=pad_sequence(
+            [torch.tensor(reading.owners, dtype=torch.long) for reading in readings], batch_first=True, padding_value=-1
+        ),
         truncated=torch.tensor([reading.truncated for reading in readings]),
     )
 

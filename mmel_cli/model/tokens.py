@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmel_cli.model.words import Span, token_texts, words_of
+from mmel_cli.model.words import Span, owners_of, token_texts, words_of
 from mmel_cli.types import Word
 
 _MARK = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes a space
@@ -49,6 +49,11 @@ class Reading:
     def words(self) -> tuple[Word, ...]:
         """The words whose tokens are read."""
         return words_of(self.caption, self.spans, self.read)
+
+    @property
+    def owners(self) -> list[int]:
+        """Which of the words each token that is read is of; -1: none."""
+        return owners_of(self.caption, self.words, self.spans[: self.read])
 
     def texts(self, decode: Callable[[list[int]], str]) -> tuple[str, ...]:
         """The text of each token that is read."""

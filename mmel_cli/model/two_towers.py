@@ -15,12 +15,12 @@ from torch.nn.functional import normalize
 from mmel_cli.model.adapter import Captions, CaptureRequest, ModelSpec
 from mmel_cli.model.balanced import RULES
 from mmel_cli.model.capture import Recording
-from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched, scale_of
+from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched, read_along, scale_of
 from mmel_cli.model.preprocess import describe, preprocess, seen_size
 from mmel_cli.model.sides import TextSide, VisionSide
 from mmel_cli.model.vision import cosines
 from mmel_cli.scoring import Scoring
-from mmel_cli.tensors import Capture, Entering, Pixels, Surgery
+from mmel_cli.tensors import Capture, Directions, Entering, Pixels, Surgery, Tower
 from mmel_cli.types import Gradient
 
 PullBack = Callable[[Tensor, list[Tensor], Tensor, Tensor], list[Tensor]]
@@ -73,12 +73,17 @@ class TwoTowers:
         return self._text.tokenize(captions)
 
     def capture(
-        self, images: list[Pixels], captions: Captions, pairs: list[tuple[int, int]], request: CaptureRequest
+        self,
+        images: list[Pixels],
+        captions: Captions,
+        pairs: list[tuple[int, int]],
+        request: CaptureRequest,
+        directions: Directions | None = None,
     ) -> Capture:
         """See adapter.Adapter."""
         rows, columns = torch.tensor(pairs, device=self._model.device).T
         values = torch.stack([image.values for image in images])
-        with torch.set_grad_enabled(request.whole or request.own):
+        with torch.set_grad_enabled(request.whole or request.own or request.directed):
             seen, image_embeds = self._vision.capture(values.to(self._model.device, self._model.dtype), request)
         with torch.set_grad_enabled(request.whole), sdpa_kernel(SDPBackend.MATH):  # no fused kernel goes backwards
             words_read, text_embeds = self._text.capture(captions, request)  # in a batch
@@ -94,7 +99,10 @@ class TwoTowers:
         optional = self._optional(seen, rows, texts, request)
         w_text = self._pulled(pull_back_batched, text_embeds, words_read.o, columns, to_text) if request.whole else []
         starts = [*seen.o, *seen.entering]
-        back = self._pulled(pull_back, image_embeds, starts, rows, to_image) if request.whole else []
+        pull = partial(pull_back, keep=request.directed)
+        back = self._pulled(pull, image_embeds, starts, rows, to_image) if request.whole else []
+        if directions is not None:
+            optional["directed"] = self._directed(seen, image_embeds, directions, request)
         if request.entering:
             optional["entering"] = self._entering(seen, back[len(seen.o) :], rows)
         return Capture(
@@ -103,8 +111,18 @@ class TwoTowers:
             image=self._vision.tower(seen, back[: len(seen.o)], rows, request),
             text=self._text.tower(words_read, w_text, columns, captions, request),
             image_embeds=unit[rows],
+            owners=captions.owners.to(rows.device)[columns],
             **optional,
         )
+
+    def _directed(self, seen: Recording, embeds: Tensor, asked: Directions, request: CaptureRequest) -> Tensor:
+        """What is kept of each direction."""
+
+        def tower(w: list[Tensor], rows: Tensor) -> Tower:
+            return self._vision.tower(seen, w, rows, request)
+
+        constant, scale = RULES[request.gradient].norm, scale_of(self.spec.dtype)
+        return read_along(embeds, seen.o, asked, tower, constant=constant, scale=scale)
 
     def _optional(self, seen: Recording, rows: Tensor, texts: Tensor, request: CaptureRequest) -> dict[str, Any]:
         """The parts of a Capture that were asked for, but what enters; `texts` are the pairs' unit embeddings."""

@@ -67,6 +67,25 @@ def words_of(caption: str, spans: Sequence[Span], count: int) -> tuple[Word, ...
     return tuple(Word(caption[start:end], start, end) for start, end in _with_dropped(caption, runs, unread))
 
 
+def owners_of(caption: str, words: Sequence[Word], spans: Sequence[Span]) -> list[int]:
+    """Which of a caption's words the tokens with these spans are of; -1 for one that stands for no character."""
+    owners = []
+    for span in spans:
+        start, end = trimmed(caption, span)
+        inside = (number for number, word in enumerate(words) if word.start <= start < end <= word.end)
+        owners.append(next(inside, -1))
+    return owners
+
+
+def only(caption: str, words: Sequence[Word], kept: Sequence[bool]) -> str:
+    """The caption with those of its words cut out that are not kept, from its end; "" if none is."""
+    if not any(kept):
+        return ""
+    for word, stays in reversed(list(zip(words, kept, strict=True))):
+        caption = caption if stays else without(caption, word)
+    return caption
+
+
 def without(caption: str, word: Word) -> str:
     """The caption with a word cut out, and one run of whitespace where two would meet or one would end it."""
     before, after = caption[: word.start], caption[word.end :]

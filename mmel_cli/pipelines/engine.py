@@ -15,14 +15,15 @@ from mmel_cli.attribution.views import FINER, View, averaged, look, overlay, vie
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.paths import record_seed
 from mmel_cli.data.truth import read_truth
-from mmel_cli.errors import MmelError, ModelError, RecordError
-from mmel_cli.fields import WORD_VALUE, Field, Sizes, check
+from mmel_cli.errors import MmelError, ModelError, RecordError, UsageError
+from mmel_cli.fields import WORD_MAP, WORD_REGIONS, WORD_VALUE, Field, Sizes, check
 from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, LeftOut
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
+from mmel_cli.pipelines.regions import WordRegions
 from mmel_cli.pipelines.sharing import SharedCaptures
-from mmel_cli.tensors import Attribution, Capture, Pixels, Probe
+from mmel_cli.tensors import Attribution, Capture, Directions, Pixels, Probe
 from mmel_cli.types import Explanation, Failure, Sample
 
 _LIMITS = ImageLimits()
@@ -42,6 +43,7 @@ class Engine:
     declared: tuple[Field, ...]  # what the method gives of one view
     limits: ImageLimits = _LIMITS  # of masks, for a method that needs the truth
     left_out: LeftOut | None = None  # gives the value of words, if that is wanted
+    regions: WordRegions | None = None  # gives their regions, if those are
 
     @classmethod
     def build(
@@ -51,9 +53,10 @@ class Engine:
         params: LayerParams,
         limits: ImageLimits = _LIMITS,
         *,
-        word_values: bool = False,
+        left_out: LeftOut | None = None,
+        regions: WordRegions | None = None,
     ) -> "Engine":
-        """Resolve the layers, prepare the method and check what it declares; with `word_values`, give those too.
+        """Resolve the layers, prepare the method and check what it declares.
 
         Raises:
             UsageError, MmelError: for layers that there are not, weights that do not fit, a false declaration.
@@ -75,10 +78,11 @@ class Engine:
             check((*declared, WORD_VALUE))
         except ValueError as error:
             raise MmelError(f"method {method.name}: {error}") from error
+        if regions and any(field.name == WORD_MAP.name for field in declared):
+            raise UsageError(f"--words: {method.name} gives words x regions of its own; leave --words out")
         state, decided = method.prepare(params, target), method.decides(params, target)
         described = method.describe(params, target) | decided
-        left_out = LeftOut(model) if word_values else None
-        return cls(model, method, params, request, state, decided, described, declared, limits, left_out)
+        return cls(model, method, params, request, state, decided, described, declared, limits, left_out, regions)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -97,7 +101,17 @@ class Engine:
     @property
     def fields(self) -> tuple[Field, ...]:
         """What is given of each pair: what the method gives, and the value of words."""
-        return (*self._of_method, WORD_VALUE) if self.left_out else self._of_method
+        return (
+            *self._of_method,
+            *((WORD_VALUE,) if self.left_out else ()),
+            *(WORD_REGIONS if self.regions else ()),
+        )
+
+    @property
+    def asks(self) -> list[tuple[CaptureRequest, tuple[View, ...]]]:
+        """The captures that a batch takes, and of which views."""
+        requests = [self.request, *([self.regions.request] if self.regions else [])]
+        return [(request, self.views) for request in requests]
 
     @property
     def _of_method(self) -> tuple[Field, ...]:
@@ -118,8 +132,11 @@ class Engine:
             return [], lacking
 
         def work(samples: Sequence[Sample]) -> tuple[list[Explanation], list[Failure]]:
-            return self._explain(Batch(list(samples), batch.images), truth, shared or SharedCaptures())
+            return self._explain(Batch(list(samples), batch.images), truth, captures)
 
+        captures = shared or SharedCaptures()
+        if shared is None:
+            captures.begin(self.asks)
         parts = in_halves(work, batch.samples, _too_large)
         explanations = [explanation for part, _ in parts for explanation in part]
         return explanations, [*lacking, *(failure for _, part in parts for failure in part)]
@@ -134,26 +151,36 @@ class Engine:
         pixels = [batch.images[key].pixels for key in keys]
         hints = self._hints(batch, truth)
         columns = [column for _, column in pairs]
-        unmoved, seen_by = None, []
+        regions = self.regions and self.regions.of_batch(captions, list(texts), pairs, self.model.spec.device)
+        directions = regions.directions if regions else None
+        unmoved, seen_by, names = None, [], tuple(s.id for s in batch.samples)
         for view in self.views:
             seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
-            make = partial(self.model.capture, seen, captions, pairs)
-            capture = shared.capture(self.request, view, tuple(s.id for s in batch.samples), make)
+            make = partial(self._capture, seen, captions, pairs, directions)
+            capture = shared.capture(self.request, view, names, make)
             probe = self._probe(seen, captions, pairs)  # of what this view shows
             capture = replace(capture, **hints, probe=probe)
             unmoved = unmoved or (capture.score, capture.image_embeds)  # of the image as it is
             attribution = self.method.explain(capture, self.params, self.state)
-            self._check(attribution, capture)
+            self._check(attribution, capture, max(len(words) for words in captions.words))
+            if regions and self.regions:
+                directed = shared.capture(self.regions.request, view, names, make).directed
+                laid = regions.maps(directed, self.model.spec.grid)
+                attribution = Attribution(attribution.fields | {WORD_MAP.name: laid})
             seen_by.append((view, attribution))
         assert unmoved is not None  # noqa: S101 - there is always one view
         score, image_embeds = unmoved
         several = len(seen_by) > 1
-        together = overlay(seen_by, self._of_method, self.model.spec.image_size) if several else seen_by[0][1]
+        laid_fields = (*self._of_method, WORD_MAP) if regions else self._of_method
+        together = overlay(seen_by, laid_fields, self.model.spec.image_size) if several else seen_by[0][1]
         arrays, scores = {name: _numpy(values) for name, values in together.fields.items()}, _numpy(score)
-        word_values = self._word_values(image_embeds, captions, list(texts), columns)
+        of_words = self._word_values(image_embeds, captions, list(texts), columns)
+        if regions:
+            laid = together.fields[WORD_MAP.name] / (FINER**2 if several else 1)  # a share is parted among more cells
+            of_words = [one | other for one, other in zip(of_words, regions.fields(laid, image_embeds), strict=True)]
         explanations, failures = [], []
         for number, (sample, column) in enumerate(zip(batch.samples, columns, strict=True)):
-            own = {name: values[number] for name, values in arrays.items()}
+            own = {name: values[number] for name, values in arrays.items()} | of_words[number]
             decoded = batch.images[sample.ref.key]
             explanation = Explanation(
                 id=sample.id,
@@ -163,7 +190,7 @@ class Engine:
                 box=decoded.pixels.box,
                 score=float(scores[number]),
                 logit=self.model.spec.scoring.logit(float(scores[number])),
-                **self._caption_side(captions, column, own, word_values[number]),
+                **self._caption_side(captions, column, own),
             )
             if _finite(explanation):
                 explanations.append(explanation)
@@ -171,14 +198,25 @@ class Engine:
                 failures.append(Failure(sample.id, "model", "what was computed is not finite; try --dtype float32"))
         return explanations, failures
 
-    def _check(self, attribution: Attribution, capture: Capture) -> None:
+    def _capture(
+        self,
+        pixels: list[Pixels],
+        captions: Captions,
+        pairs: list[tuple[int, int]],
+        directions: Directions | None,
+        request: CaptureRequest,
+    ) -> Capture:
+        """What the model gives of one view; directions only where they are asked for."""
+        return self.model.capture(pixels, captions, pairs, request, directions if request.directed else None)
+
+    def _check(self, attribution: Attribution, capture: Capture, words: int) -> None:
         """Hold a method to its declaration, before anything is drawn or archived.
 
         Raises:
             MmelError: naming the method and the field.
         """
         pairs, tokens = capture.text.keys.shape
-        sizes = Sizes(len(self.request.layers), self.model.spec.grid, tokens, tokens)
+        sizes = Sizes(len(self.request.layers), self.model.spec.grid, tokens, words)
         declared = {field.name: (pairs, *field.shape(sizes)) for field in self.declared}
         given = {name: tuple(values.shape) for name, values in attribution.fields.items()}
         for name in sorted({*declared, *given}):
@@ -196,19 +234,17 @@ class Engine:
         counts = [len(of_pair) for of_pair in values]
         return [{WORD_VALUE.name: _numpy(of_pair)} for of_pair in torch.cat(values).to("cpu").split(counts)]
 
-    def _caption_side(
-        self, captions: Captions, column: int, arrays: dict[str, np.ndarray], word_values: dict[str, np.ndarray]
-    ) -> dict[str, Any]:
-        """The fields of an Explanation that depend on its caption; ragged arrays are cut to its tokens."""
+    def _caption_side(self, captions: Captions, column: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+        """The fields of an Explanation that depend on its caption; ragged arrays are cut to its tokens and words."""
         tokens, words = captions.tokens[column], captions.words[column]
         sizes = Sizes(len(self.request.layers), self.grid, len(tokens), len(words))
-        for field in self._of_method:
-            if field.ragged:  # padded to the caption with the most tokens
-                part = tuple(slice(len(tokens)) if d == "tokens" else slice(None) for d in field.dims)
-                arrays[field.name] = arrays[field.name][part]
+        ends = {"tokens": slice(len(tokens)), "words": slice(len(words))}
+        for field in self.fields:
+            if field.ragged:  # padded to the caption with the most
+                arrays[field.name] = arrays[field.name][tuple(ends.get(dim, slice(None)) for dim in field.dims)]
             arrays[field.name] = arrays[field.name].reshape(field.shape(sizes))
         truncated = bool(captions.truncated[column])
-        return {"fields": arrays | word_values, "tokens": tokens, "words": words, "truncated": truncated}
+        return {"fields": arrays, "tokens": tokens, "words": words, "truncated": truncated}
 
     def _probe(self, pixels: list[Pixels], captions: Captions, pairs: list[tuple[int, int]]) -> Probe | None:
         """For methods that look at altered inputs."""

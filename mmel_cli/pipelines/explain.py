@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mmel_cli.attribution import find_method
+from mmel_cli.attribution.word_regions import WordOptions
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
 from mmel_cli.errors import UsageError
@@ -21,6 +22,7 @@ from mmel_cli.pipelines.batches import Batch, Loader, by_count
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.lane import Lane, Run
 from mmel_cli.pipelines.provenance import notes, run_info
+from mmel_cli.pipelines.regions import WordRegions
 from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.runs import EXPLAINED, Events, RunFolder, Stop, committed_records
 from mmel_cli.runs.folder import ARCHIVE, REPORT
@@ -157,12 +159,13 @@ def _explain(
 def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], events: Events) -> list[Run]:
     """The model, loaded once, with each method, and what is done."""
     model = load_model(configs[0].model.name, configs[0].device, configs[0].dtype, configs[0].model.image_size)
+    words = cast("WordOptions", configs[0].words)
     left_out = LeftOut(model) if configs[0].word_values else None
+    regions = WordRegions.of(model, words) if words.regions else None
     runs = []
     for folder, config in zip(folders, configs, strict=True):
         method, limits = find_method(config.method.name), config.image.limits
-        engine = Engine.build(model, method, config.method.params, limits, word_values=config.word_values)
-        engine = replace(engine, left_out=left_out)
+        engine = Engine.build(model, method, config.method.params, limits, left_out=left_out, regions=regions)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
         info = run_info(engine, config)
@@ -221,8 +224,7 @@ class _Pass:
             shared = SharedCaptures() if len(lanes) > 1 else None
             for batch in self._batches(pool, lanes):
                 if shared:
-                    engines = [lane.run.engine for lane in lanes if lane.lacks(batch)]
-                    shared.begin([(engine.request, engine.views) for engine in engines])
+                    shared.begin([ask for lane in lanes if lane.lacks(batch) for ask in lane.run.engine.asks])
                 failed = set().union(*(lane.take(batch, shared) for lane in lanes))
                 passed = len(batch.samples) - len(failed) + batch.skipped
                 self.events.progress(passed, len(batch.failures) + len(failed))

@@ -17,7 +17,7 @@ from mmel_cli.model import CaptureRequest
 from mmel_cli.model.balanced import RULES
 from mmel_cli.tensors import Capture, Entering, Tower
 
-_JOINED = {"layers", "text_layers", "hidden", "alignment", "gradient", "whole"}
+_JOINED = {"layers", "text_layers", "hidden", "alignment", "gradient", "whole", "directed"}
 """Parts of a request in which those that share a capture may differ; in every other they must agree."""
 
 _Asked = tuple[CaptureRequest, tuple[View, ...]]
@@ -96,6 +96,7 @@ def _union(requests: Sequence[CaptureRequest]) -> CaptureRequest:
         alignment=any(request.alignment for request in requests),
         gradient=next((gradient for gradient in gradients if gradient != "none"), "none"),
         whole=any(request.whole for request in requests),
+        directed=any(request.directed for request in requests),
     )
 
 
@@ -109,6 +110,7 @@ def _part(capture: Capture, asked: CaptureRequest, request: CaptureRequest) -> C
         text=_layers(capture.text, request.text_layers, whole=request.whole),
         hidden=tuple(capture.hidden[row] for row in rows) if request.hidden else (),
         alignment=_rows(capture.alignment, rows) if request.alignment else None,
+        directed=capture.directed if request.directed else None,
         entering=entering if request.whole else tuple(Entering(part.values) for part in entering),
         alone=_rows(capture.alone, rows),
     )

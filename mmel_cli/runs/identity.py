@@ -30,6 +30,7 @@ SETTINGS: dict[str, Decides] = {
     "image.geometry": "numbers",
     "image.limits": "neither",  # they only refuse
     "word_values": "numbers",  # whether there are any
+    "words": "numbers",  # left out of the identity where no words x regions are asked for
     "method": "numbers",  # its name and every parameter of every method
     "method.weights": "neither",  # where the file lies: its SHA-256 counts
     "method.transfer": "neither",  # it only permits

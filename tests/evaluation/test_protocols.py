@@ -54,6 +54,7 @@ def caption() -> Captions:
         places=torch.arange(1, TOKENS + 1)[None],
         tokens=(("a", "b", "c"),),
         words=((Word("a", 0, 1), Word("b", 2, 3), Word("c", 4, 5)),),
+        owners=torch.arange(TOKENS)[None],
         truncated=torch.tensor([False]),
     )
 
