@@ -17,7 +17,6 @@ from pydantic.dataclasses import dataclass as validated
 from mmel_cli.archive import ArchiveOptions
 from mmel_cli.attribution import METHODS, find_method
 from mmel_cli.attribution.base import GradientParams, LayerParams
-from mmel_cli.attribution.word_regions import WordOptions
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation import select
@@ -27,6 +26,7 @@ from mmel_cli.evaluation.localisation import LocalisationOptions
 from mmel_cli.evaluation.protocols import AidOptions
 from mmel_cli.evaluation.sanity import SanityOptions
 from mmel_cli.model.preprocess import GEOMETRIES
+from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.names import hint
 from mmel_cli.render import HeatmapOptions
 from mmel_cli.settings import merge, mistakes, read_yaml

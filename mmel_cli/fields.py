@@ -9,21 +9,22 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 DTYPES = ("float32", "int32", "bool")
-PLAIN_DIMS = ("layers", "words", "tokens", "rows", "columns")
+PLAIN_DIMS = ("layers", "words", "phrases", "tokens", "rows", "columns")
 SIZED_DIMS = ("regions", "channels", "width")
-RAGGED_DIMS = ("tokens", "words")  # each record has its own number; the archive pads them
+RAGGED_DIMS = ("tokens", "words", "phrases")  # each record has its own number; the archive pads them
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(/[a-z][a-z0-9_-]*)?")
 _SIZED = re.compile(r"(regions|channels|width)\(([1-9][0-9]{0,5})\)")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How long the plain dimensions are in one run (or, for `tokens` and `words`, in one batch or record)."""
+    """How long the plain dimensions are in one run (or, for those of RAGGED_DIMS, in one batch or record)."""
 
     layers: int
     grid: tuple[int, int]
     tokens: int
     words: int
+    phrases: int = 0
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Field:
     """One array that a method gives for every pair.
 
     `name` is that of the dataset in the archive, with at most one group ("map", "layers/flow"). `dims` are the
-    dimensions of one pair's array, out of "layers", "words", "tokens", "rows", "columns" (of the grid), "regions(r)"
+    dimensions of one pair's array, out of "layers", "words", "phrases", "tokens", "rows", "columns" (of the grid), "regions(r)"
     (two axes: ceil(rows / r) and ceil(columns / r)), "channels(n)" and "width(n)". `evidence` marks signed evidence
     for the score, laid over the grid, that `mmel eval` may look at layer by layer.
 
@@ -74,7 +75,7 @@ class Field:
 
     @property
     def ragged(self) -> bool:
-        """Whether a record has its own number of tokens or words."""
+        """Whether a record has its own number of tokens, words or phrases."""
         return any(dim in RAGGED_DIMS for dim in self.dims)
 
 
@@ -91,7 +92,15 @@ WORD_MAP = Field(
 WORD_REST = Field("words/rest", ("words",), "what of the word's share comes from no region: share = sum of map + rest")
 WORD_ERROR = Field("words/error", ("words",), "standard error of words/share; 0 where it is exact")
 WORD_REGIONS = (WORD_SHARE, WORD_MAP, WORD_REST, WORD_ERROR)
-"""What `--words` gives of each pair (METHOD 9)."""
+"""Of words, what `--words` gives of each pair (METHOD 9)."""
+
+PHRASE_SPAN = Field("phrases/span", ("phrases", "channels(2)"), "where in the caption: start and end", dtype="int32")
+PHRASE_SHARE = Field(
+    "phrases/share", ("phrases",), "the mean of the score of the phrase alone and of what the score loses without it"
+)
+PHRASE_MAP = Field("phrases/map", ("phrases", "rows", "columns"), "where in the image the phrase's share comes from")
+PHRASE_REGIONS = (PHRASE_SPAN, PHRASE_SHARE, PHRASE_MAP)
+"""The same of its phrases."""
 
 
 def check(fields: Iterable[Field]) -> tuple[Field, ...]:
@@ -135,7 +144,8 @@ def parse(values: Any) -> tuple[Field, ...]:
 
 def _lengths(dim: str, sizes: Sizes) -> list[int]:
     rows, columns = sizes.grid
-    named = {"layers": sizes.layers, "words": sizes.words, "tokens": sizes.tokens, "rows": rows, "columns": columns}
+    named = {"layers": sizes.layers, "rows": rows, "columns": columns}
+    named |= {dim: getattr(sizes, dim) for dim in RAGGED_DIMS}
     if dim in named:
         return [named[dim]]
     kind, number = dim.removesuffix(")").split("(")

@@ -145,16 +145,30 @@ class Surgery:
 
 
 @dataclass(frozen=True)
+class ImageSide:
+    """What is known of images along directions of the joint space; the same parts of a Capture, where t is the caption.
+
+    w of `image` is the gradient of <f, t>, f the image's embedding of unit length and t the direction; `alignment` is
+    the cosine of the projected patches and t.
+    """
+
+    grid: tuple[int, int]
+    image: Tower
+    hidden: tuple[Float[Tensor, "directions patches width"], ...] = ()
+    alignment: Float[Tensor, "directions layers patches"] | None = None
+
+
+@dataclass(frozen=True)
 class Directions:
     """Directions of the joint space, each explained for an image beside the score (METHOD 9).
 
-    The gradient is that of <f, vector>, f the image's embedding of unit length. `read` is given the image tower of some
-    of the directions at a time, with w its gradients, and makes of it what is kept: one row a direction.
+    `read` is given some of them at a time, and makes of these what is kept: one map a direction.
     """
 
     images: Int[Tensor, "directions"]  # which of the distinct images
     vectors: Float[Tensor, "directions embedding"]
-    read: Callable[[Tower], Float[Tensor, "some keys"]]
+    read: Callable[[ImageSide], Float[Tensor, "some rows columns"]]
+    patches: bool = False  # whether it looks at hidden and alignment, where the request asks for those
 
 
 @dataclass(frozen=True)
@@ -172,7 +186,7 @@ class Capture:
     own: Tower | None = None  # the image attention behind each layer's own score, w its gradient (METHOD 2); if needed
     alone: Float[Tensor, "pairs layers patches"] | None = None  # cosine of patches attending to themselves; if needed
     surgery: Surgery | None = None  # if needed
-    directed: Float[Tensor, "directions patches"] | None = None  # what Directions.read made of them; if asked for
+    directed: tuple[Float[Tensor, "directions rows columns"], ...] = ()  # what each Directions.read made, if asked for
     owners: Int[Tensor, "pairs keys"] | None = None  # the word that each key of the caption is of, -1: none
     truth: Float[Tensor, "pairs height width"] | None = None  # the part of each cell inside the mask; if needed
     seeds: tuple[int, ...] = ()  # one a pair, from its record id; if needed

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from jaxtyping import Float
 
-from mmel_cli.fields import TOKEN_MAP, WORD_VALUE, Field, Sizes
+from mmel_cli.fields import PHRASE_SPAN, TOKEN_MAP, WORD_VALUE, Field, Sizes
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the original image, after EXIF orientation."""
@@ -19,7 +19,7 @@ Trained = Literal["untrained", "shipped", "file"]
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a caption, as the model's tokenizer parts it: its text and where it stands."""
+    """A word of a caption, as the model's tokenizer parts it, or a phrase of words: its text and where it stands."""
 
     text: str
     start: int  # characters of the caption
@@ -104,6 +104,18 @@ class Explanation:
         """What the score loses when each word is left out of the caption, as cosines; None if the run has none."""
         return self.fields.get(WORD_VALUE.name)
 
+    @property
+    def phrases(self) -> tuple[Word, ...]:
+        """The phrases whose regions the run shows; none without --words."""
+        spans = self.fields.get(PHRASE_SPAN.name, ())
+        return tuple(Word(self.caption[start:end], int(start), int(end)) for start, end in spans)
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """How many tokens, words and phrases it has, by dimension."""
+        phrases = len(self.fields.get(PHRASE_SPAN.name, ()))
+        return {"tokens": len(self.tokens), "words": len(self.words), "phrases": phrases}
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -136,5 +148,5 @@ class RunInfo:
 
     @property
     def sizes(self) -> Sizes:
-        """How long the dimensions of its fields are; tokens and words are padded to the same number."""
-        return Sizes(len(self.layers), self.grid, self.max_tokens, self.max_tokens)
+        """How long the dimensions of its fields are; tokens, words and phrases are padded to the same number."""
+        return Sizes(len(self.layers), self.grid, *(self.max_tokens,) * 3)

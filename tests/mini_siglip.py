@@ -33,7 +33,7 @@ from mmel_cli.model.loading import (
 from mmel_cli.model.preprocess import describe, preprocess
 from mmel_cli.model.words import owners_of, token_texts, words_of
 from mmel_cli.scoring import Scoring
-from mmel_cli.tensors import Capture, Tower
+from mmel_cli.tensors import Capture, ImageSide, Tower
 
 SIDE, PATCH, WIDTH, HEADS, LAYERS, LENGTH = 32, 8, 24, 3, 3, 9
 PAD, END, UNKNOWN = 0, 1, 2
@@ -138,7 +138,7 @@ class MiniAdapter:
             truncated=torch.tensor([len(row) > n for row, n in zip(whole, counts, strict=True)]),
         )
 
-    def capture(self, images, captions, pairs, request, directions=None):
+    def capture(self, images, captions, pairs, request, directions=()):
         rows, columns = torch.tensor(pairs, device=self.model.place.device).T
         vision = [AttentionLayer.of(self.model.vision[n - 1]) for n in request.layers]
         text = [AttentionLayer.of(self.model.text[n - 1]) for n in request.text_layers]
@@ -161,12 +161,16 @@ class MiniAdapter:
                 **activations(seen, w, index, [layer.out for layer in vision]),
             )
 
-        along = directions and read_along(image_embeds, seen.o, directions, image_tower)
+        def side(w, index, _vectors):
+            hidden = tuple(x[index].float() for x in seen.outputs)
+            return ImageSide(self.spec.grid, image_tower(w, index), hidden)
+
+        directed = tuple(read_along(image_embeds, seen.o, asked, side) for asked in directions)
         return Capture(
             score=score,
             grid=self.spec.grid,
             image=image_tower(w_image, rows),
-            directed=along,
+            directed=directed,
             owners=captions.owners.to(rows)[columns],
             text=Tower(
                 numbers=request.text_layers,

@@ -14,6 +14,7 @@ from mmel_cli.archive.safety import open_safely
 from mmel_cli.archive.schema import SCALE, TOKENS_TEXT, WORDS_SPAN, WORDS_TEXT
 from mmel_cli.archive.writer import SHARDS
 from mmel_cli.errors import ArchiveError, DamagedError
+from mmel_cli.fields import PHRASE_SPAN
 from mmel_cli.types import Explanation, RunInfo, Word
 
 _BLOCK = 256  # records
@@ -148,7 +149,7 @@ def _datasets(file: h5py.File) -> list[str]:
 def _record(file: h5py.File, row: int, info: RunInfo) -> Explanation:
     tokens = tuple(str(text) for text in _read(file, TOKENS_TEXT, row) if text)
     words = words_from(_read(file, WORDS_TEXT, row), _read(file, WORDS_SPAN, row)) if WORDS_TEXT in file else ()
-    own = replace(info.sizes, tokens=len(tokens), words=len(words))
+    own = replace(info.sizes, tokens=len(tokens), words=len(words), phrases=phrases_in(file, row))
     height, width = (int(n) for n in _read(file, "image_size", row))
     x0, y0, x1, y1 = (float(n) for n in _read(file, "box", row))
     return Explanation(
@@ -162,6 +163,11 @@ def _record(file: h5py.File, row: int, info: RunInfo) -> Explanation:
         tokens=tokens,
         words=words,
     )
+
+
+def phrases_in(file: h5py.File, row: int) -> int:
+    """How many phrases a record has; 0 where the run shows none."""
+    return int((_read(file, PHRASE_SPAN.name, row)[:, 0] >= 0).sum()) if PHRASE_SPAN.name in file else 0
 
 
 def words_from(texts: Sequence[str] | np.ndarray, spans: np.ndarray) -> tuple[Word, ...]:

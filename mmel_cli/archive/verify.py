@@ -88,11 +88,11 @@ def _dataset_damage(file: h5py.File, name: str, field: Field | None, info: RunIn
 
 
 def _own_sizes(file: h5py.File, row: int, info: RunInfo) -> Sizes:
-    """How many tokens and words a record has."""
+    """How many tokens, words and phrases a record has."""
     tokens, words = (
         sum(text != "" for text in file[name].asstr()[row]) if name in file else 0 for name in (TOKENS_TEXT, WORDS_TEXT)
     )
-    return replace(info.sizes, tokens=tokens, words=words)
+    return replace(info.sizes, tokens=tokens, words=words, phrases=phrases_in(file, row))
 
 
 def _text_damage(file: h5py.File) -> Iterator[str]:

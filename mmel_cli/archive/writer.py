@@ -150,7 +150,7 @@ def _padded(record: Explanation, field: Field, info: RunInfo) -> np.ndarray:
         ValueError: if it is of another shape than the field declares.
     """
     values = np.asarray(record.fields[field.name], field.dtype)
-    own = replace(info.sizes, tokens=len(record.tokens), words=len(record.words))
+    own = replace(info.sizes, **record.lengths)
     if values.shape != field.shape(own):
         raise ValueError(f"{field.name}: shape {values.shape} of {record.id}, declared {field.shape(own)}")
     if not field.ragged:

@@ -10,7 +10,7 @@ from mmel_cli.attribution.views import views_of
 from mmel_cli.errors import UsageError
 from mmel_cli.fields import MAP, TOKEN_MAP, Field
 from mmel_cli.scoring import Scoring
-from mmel_cli.tensors import Attribution, Capture
+from mmel_cli.tensors import Attribution, Capture, ImageSide
 from mmel_cli.types import Gradient
 
 METHOD_VERSION = "2"
@@ -106,6 +106,8 @@ class Method:
     target)` what else a reader wants to know of them; `version` is raised when the same parameters give other numbers.
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).
     `on_probe` says what it does where a tower has no class token but pools with a probe (SigLIP).
+    `along(side, params, state)`, of a method that has it, explains images along directions of the joint space in place of
+    a caption, as a map each; phrases are explained by it (METHOD 9).
     `fuse(fields, params, state)`, of a method that has it, makes the final map from its other fields alone, so that an
     archive can be fused again without the model.
     """
@@ -124,6 +126,7 @@ class Method:
     version: str = "1"
     one_head: Callable[[Any], bool] = lambda _params: False
     on_probe: str = "the same: it looks at scores alone"
+    along: Callable[[ImageSide, Any, Any], Tensor] | None = None
     fuse: Callable[[dict[str, Tensor], Any, Any], Tensor] | None = None
 
     @property

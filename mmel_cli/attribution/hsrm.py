@@ -16,7 +16,7 @@ from mmel_cli.attribution.flow import FLOW
 from mmel_cli.attribution.grad_eclip import LAMBDA, LOOSENED
 from mmel_cli.attribution.weights import HsrmWeights
 from mmel_cli.fields import Field
-from mmel_cli.tensors import Capture, PatchMaps, RegionMaps
+from mmel_cli.tensors import Capture, ImageSide, PatchMaps, RegionMaps
 
 _LAYERS = ("layers", "rows", "columns")
 ALIGNMENT = Field("layers/alignment", _LAYERS, "A_l: cosine of the projected patch and the text embedding")
@@ -66,7 +66,7 @@ class Evidence:
         return by_name | {shared_field(scale).name: maps_of for scale, maps_of in self.shared.items()}
 
 
-def extract(capture: Capture, scales: tuple[int, ...], temperature: float) -> Evidence:
+def extract(capture: Capture | ImageSide, scales: tuple[int, ...], temperature: float) -> Evidence:
     """METHOD 2 and 3, steps 1-3 without parameters.
 
     Raises:

@@ -18,7 +18,7 @@ from mmel_cli.attribution.weights import (
     choose_weights,
 )
 from mmel_cli.fields import MAP, TOKEN_MAP, Field
-from mmel_cli.tensors import Attribution, Capture, KeyRow, Tower
+from mmel_cli.tensors import Attribution, Capture, ImageSide, KeyRow, Tower
 from mmel_cli.types import Trained
 
 
@@ -71,6 +71,11 @@ def explain(capture: Capture, params: Params, state: HsrmWeights) -> Attribution
     return Attribution({MAP.name: fused, TOKEN_MAP.name: _tokens(capture.text)} | evidence.fields())
 
 
+def along(side: ImageSide, params: Params, state: HsrmWeights) -> Tensor:
+    """The fused map of each direction."""
+    return hsrm.fuse(hsrm.extract(side, params.scales, params.temperature), state.to(side.image.places.device))
+
+
 def fuse(fields: dict[str, Tensor], params: Params, state: HsrmWeights) -> Tensor:
     """The fused map from the other fields."""
     return hsrm.fuse(hsrm.Evidence.of(fields, params.scales), state.to(next(iter(fields.values())).device))
@@ -101,6 +106,7 @@ METHOD = Method(
     explain=explain,
     needs=frozenset({"hidden", "alignment"}),
     fields=declared,
+    along=along,
     fuse=fuse,
     prepare=prepare,
     decides=decides,

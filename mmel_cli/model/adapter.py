@@ -1,5 +1,6 @@
 """What the pipelines ask of a model, whatever its architecture."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -138,7 +139,7 @@ class Adapter(Protocol):
         captions: Captions,
         pairs: list[tuple[int, int]],
         request: CaptureRequest,
-        directions: Directions | None = None,
+        directions: Sequence[Directions] = (),
     ) -> Capture:
         """Explain `pairs` (image index, caption index); every image and caption is encoded once, whatever its pairs.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from mmel_cli.tensors import Directions, Tower
+from mmel_cli.tensors import Directions, ImageSide
 
 # float16 gradients of a cosine underflow; a power of two is exact to multiply and to divide out
 _SCALES = {"float16": 2.0**10}
@@ -54,27 +54,28 @@ def read_along(
     embeds: Tensor,
     outputs: list[Tensor],
     asked: Directions,
-    tower_of: Callable[[list[Tensor], Tensor], Tower],
+    side_of: Callable[[list[Tensor], Tensor, Tensor], ImageSide],
     *,
     constant: bool = False,
     scale: float = 1.0,
 ) -> Tensor:
-    """What `asked.read` makes of each direction; the towers of one turn are in memory at a time.
+    """What `asked.read` makes of each direction; those of one turn are in memory at a time.
 
     Args:
-        embeds: of the distinct images (rows, D), in a graph that is let go with the last turn.
+        embeds: of the distinct images (rows, D), in a graph that is kept.
         outputs: what to differentiate at, each (rows, tokens, width).
         asked: see Directions; at least one.
-        tower_of: makes the tower of some directions from their gradients at `outputs` and from the rows they are of.
+        side_of: what is known of some directions, from their gradients at `outputs`, the rows they are of, and the
+            directions.
         constant: see `along`.
         scale: see `scale_of`.
     """
     turns, parts = turns_of(asked.images), list[Tensor]()
-    for number, members in enumerate(turns, 1):
-        rows = asked.images[members]
-        to = along(embeds[rows], asked.vectors[members], constant=constant) * scale
-        pulled = pull_back(embeds, outputs, rows, to, keep=number < len(turns))
-        parts.append(asked.read(tower_of([gradient.float() / scale for gradient in pulled], rows)))
+    for members in turns:
+        rows, vectors = asked.images[members], asked.vectors[members]
+        to = along(embeds[rows], vectors, constant=constant) * scale
+        pulled = pull_back(embeds, outputs, rows, to, keep=True)
+        parts.append(asked.read(side_of([gradient.float() / scale for gradient in pulled], rows, vectors)))
     kept = torch.cat(parts)
     return torch.empty_like(kept).index_copy(0, torch.cat(turns), kept)
 

@@ -26,7 +26,7 @@ class LeftOut:
 
     def __init__(self, model: Adapter, most: int = _MOST) -> None:
         self._texts = ManyTexts(model)
-        self._kept = ByCaption[Tensor](most, len)
+        self._kept = ByCaption[str, Tensor](most, len)
 
     def values(
         self, images: Float[Tensor, "pairs embedding"], captions: Captions, texts: Sequence[str], columns: Sequence[int]

@@ -1,7 +1,7 @@
 """Embeddings of many texts made of one caption, kept over a run (METHOD 8 and 9)."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import chain
 from threading import Lock
 from typing import Generic, TypeVar
@@ -15,6 +15,7 @@ from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.model.forwards import CPU_PART, spread
 
 _PART = 256  # texts that go through an accelerator at once
+Key = TypeVar("Key", bound=Hashable)
 Made = TypeVar("Made")
 
 
@@ -55,29 +56,29 @@ class ManyTexts:
         return torch.cat(in_halves(work, texts, _too_large))
 
 
-class ByCaption(Generic[Made]):
+class ByCaption(Generic[Key, Made]):
     """What is made of captions, kept until there is too much of it: what was used longest ago goes first."""
 
     def __init__(self, most: int, size: Callable[[Made], int]) -> None:
         self._most, self._size, self._count = most, size, 0
-        self._kept: OrderedDict[str, Made] = OrderedDict()
+        self._kept: OrderedDict[Key, Made] = OrderedDict()
 
-    def get(self, captions: Iterable[str], make: Callable[[list[str]], Sequence[Made]]) -> list[Made]:
+    def get(self, captions: Iterable[Key], make: Callable[[list[Key]], Sequence[Made]]) -> list[Made]:
         """Of each caption; `make` is called with those that are not kept, each once."""
         wanted = list(captions)
-        known = {text: self._kept[text] for text in wanted if text in self._kept}
-        fresh = [text for text in dict.fromkeys(wanted) if text not in known]
+        known = {key: self._kept[key] for key in wanted if key in self._kept}
+        fresh = [key for key in dict.fromkeys(wanted) if key not in known]
         if fresh:
             known |= dict(zip(fresh, make(fresh), strict=True))
-        for text in wanted:
-            self._keep(text, known[text])
-        return [known[text] for text in wanted]
+        for key in wanted:
+            self._keep(key, known[key])
+        return [known[key] for key in wanted]
 
-    def _keep(self, text: str, made: Made) -> None:
-        if text not in self._kept:
+    def _keep(self, key: Key, made: Made) -> None:
+        if key not in self._kept:
             self._count += self._size(made)
-        self._kept[text] = made
-        self._kept.move_to_end(text)
+        self._kept[key] = made
+        self._kept.move_to_end(key)
         while self._count > self._most:
             _, gone = self._kept.popitem(last=False)
             self._count -= self._size(gone)

@@ -1,7 +1,7 @@
 """A HuggingFace model of two towers whose embeddings meet in a cosine, behind the Adapter protocol."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from mmel_cli.model.preprocess import describe, preprocess, seen_size
 from mmel_cli.model.sides import TextSide, VisionSide
 from mmel_cli.model.vision import cosines
 from mmel_cli.scoring import Scoring
-from mmel_cli.tensors import Capture, Directions, Entering, Pixels, Surgery, Tower
+from mmel_cli.tensors import Capture, Directions, Entering, ImageSide, Pixels, Surgery
 from mmel_cli.types import Gradient
 
 PullBack = Callable[[Tensor, list[Tensor], Tensor, Tensor], list[Tensor]]
@@ -78,7 +78,7 @@ class TwoTowers:
         captions: Captions,
         pairs: list[tuple[int, int]],
         request: CaptureRequest,
-        directions: Directions | None = None,
+        directions: Sequence[Directions] = (),
     ) -> Capture:
         """See adapter.Adapter."""
         rows, columns = torch.tensor(pairs, device=self._model.device).T
@@ -101,8 +101,7 @@ class TwoTowers:
         starts = [*seen.o, *seen.entering]
         pull = partial(pull_back, keep=request.directed)
         back = self._pulled(pull, image_embeds, starts, rows, to_image) if request.whole else []
-        if directions is not None:
-            optional["directed"] = self._directed(seen, image_embeds, directions, request)
+        optional["directed"] = self._directed(seen, image_embeds, directions, request)
         if request.entering:
             optional["entering"] = self._entering(seen, back[len(seen.o) :], rows)
         return Capture(
@@ -115,14 +114,21 @@ class TwoTowers:
             **optional,
         )
 
-    def _directed(self, seen: Recording, embeds: Tensor, asked: Directions, request: CaptureRequest) -> Tensor:
+    def _directed(
+        self, seen: Recording, embeds: Tensor, directions: Sequence[Directions], request: CaptureRequest
+    ) -> tuple[Tensor, ...]:
         """What is kept of each direction."""
 
-        def tower(w: list[Tensor], rows: Tensor) -> Tower:
-            return self._vision.tower(seen, w, rows, request)
+        def side(w: list[Tensor], rows: Tensor, vectors: Tensor, *, patches: bool) -> ImageSide:
+            tower = self._vision.tower(seen, w, rows, request)
+            parts = self._patches(seen, rows, normalize(vectors, dim=-1), request) if patches else {}
+            return ImageSide(self.spec.grid, tower, **parts)
 
         constant, scale = RULES[request.gradient].norm, scale_of(self.spec.dtype)
-        return read_along(embeds, seen.o, asked, tower, constant=constant, scale=scale)
+        return tuple(
+            read_along(embeds, seen.o, asked, partial(side, patches=asked.patches), constant=constant, scale=scale)
+            for asked in directions
+        )
 
     def _optional(self, seen: Recording, rows: Tensor, texts: Tensor, request: CaptureRequest) -> dict[str, Any]:
         """The parts of a Capture that were asked for, but what enters; `texts` are the pairs' unit embeddings."""
@@ -135,16 +141,23 @@ class TwoTowers:
                 w += self._pulled(partial(pull_back, keep=True), embeds, [o], rows, to_layer)
             parts["own"] = side.own(seen.own, w, rows, request)
         with torch.no_grad():
-            if request.hidden:
-                parts["hidden"] = tuple(side.patches(output)[rows].float() for output in seen.outputs)
-            if request.alignment:
-                layers = [side.project(side.patches(output)) for output in seen.outputs]
-                parts["alignment"] = cosines(layers, rows, texts)
+            parts |= self._patches(seen, rows, texts, request)
             if request.alone:
                 parts["alone"] = cosines(side.alone(seen, request), rows, texts)
             if request.surgery:
                 patches = normalize(side.surgery(seen, request).float(), dim=-1)[rows]
                 parts["surgery"] = Surgery(patches, texts, self.embed_texts(self.tokenize([""]))[0])
+        return parts
+
+    def _patches(self, seen: Recording, rows: Tensor, texts: Tensor, request: CaptureRequest) -> dict[str, Any]:
+        """Layer outputs at the patches, and their cosines with unit vectors of the joint space, if asked for."""
+        side, parts = self._vision, dict[str, Any]()
+        with torch.no_grad():
+            if request.hidden:
+                parts["hidden"] = tuple(side.patches(output)[rows].float() for output in seen.outputs)
+            if request.alignment:
+                layers = [side.project(side.patches(output)) for output in seen.outputs]
+                parts["alignment"] = cosines(layers, rows, texts)
         return parts
 
     def _pulled(self, back: PullBack, embeds: Tensor, at: list[Tensor], index: Tensor, to: Tensor) -> list[Tensor]:

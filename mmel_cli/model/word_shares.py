@@ -18,6 +18,25 @@ _MOST = 1 << 16  # embeddings that are kept: 128 MiB at width 512
 
 
 @dataclass(frozen=True)
+class WordOptions:
+    """Words x regions, whatever the method.
+
+    `regions`: whether they are wanted (--words); `texts`: the most texts that are read of a distinct caption, exact for
+    captions of n words if 2^n are no more; `seed` of the parts of longer captions.
+    """
+
+    regions: bool = False
+    texts: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.texts < 2:
+            raise ValueError("words.texts must be at least 2")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("words.seed must lie in 0..2^63 - 1")
+
+
+@dataclass(frozen=True)
 class Shares:
     """Of one caption, on the CPU: a vector of the joint space for each word.
 
@@ -49,7 +68,7 @@ class WordShares:
 
     def __init__(self, model: Adapter, texts: int, seed: int, most: int = _MOST) -> None:
         self._texts, self._seed, self._reader = texts, seed, ManyTexts(model)
-        self._kept = ByCaption[Shares](most, _size)
+        self._kept = ByCaption[str, Shares](most, _size)
 
     def of(self, worded: Sequence[Worded]) -> list[Shares]:
         """The shares of each caption's words."""

@@ -16,14 +16,24 @@ from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.paths import record_seed
 from mmel_cli.data.truth import read_truth
 from mmel_cli.errors import MmelError, ModelError, RecordError, UsageError
-from mmel_cli.fields import WORD_MAP, WORD_REGIONS, WORD_VALUE, Field, Sizes, check
+from mmel_cli.fields import (
+    PHRASE_MAP,
+    PHRASE_REGIONS,
+    PHRASE_SPAN,
+    WORD_MAP,
+    WORD_REGIONS,
+    WORD_VALUE,
+    Field,
+    Sizes,
+    check,
+)
 from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, LeftOut
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
-from mmel_cli.pipelines.regions import WordRegions
+from mmel_cli.pipelines.regions import BatchRegions, WordRegions, Words
 from mmel_cli.pipelines.sharing import SharedCaptures
-from mmel_cli.tensors import Attribution, Capture, Directions, Pixels, Probe
+from mmel_cli.tensors import Attribution, Capture, Pixels, Probe
 from mmel_cli.types import Explanation, Failure, Sample
 
 _LIMITS = ImageLimits()
@@ -54,7 +64,7 @@ class Engine:
         limits: ImageLimits = _LIMITS,
         *,
         left_out: LeftOut | None = None,
-        regions: WordRegions | None = None,
+        words: Words | None = None,
     ) -> "Engine":
         """Resolve the layers, prepare the method and check what it declares.
 
@@ -78,10 +88,20 @@ class Engine:
             check((*declared, WORD_VALUE))
         except ValueError as error:
             raise MmelError(f"method {method.name}: {error}") from error
-        if regions and any(field.name == WORD_MAP.name for field in declared):
+        if words and any(field.name == WORD_MAP.name for field in declared):
             raise UsageError(f"--words: {method.name} gives words x regions of its own; leave --words out")
         state, decided = method.prepare(params, target), method.decides(params, target)
         described = method.describe(params, target) | decided
+        regions = None
+        if words:
+            every = CaptureRequest(
+                layers=resolve_layers("all", model.spec.layers),
+                text_layers=(model.spec.text_layers,),
+                gradient="balanced",
+                directed=True,
+                whole=False,
+            )
+            regions = WordRegions.of(words, method, params, state, every if method.along is None else request)
         return cls(model, method, params, request, state, decided, described, declared, limits, left_out, regions)
 
     @property
@@ -104,7 +124,7 @@ class Engine:
         return (
             *self._of_method,
             *((WORD_VALUE,) if self.left_out else ()),
-            *(WORD_REGIONS if self.regions else ()),
+            *((*WORD_REGIONS, *PHRASE_REGIONS) if self.regions else ()),
         )
 
     @property
@@ -151,12 +171,11 @@ class Engine:
         pixels = [batch.images[key].pixels for key in keys]
         hints = self._hints(batch, truth)
         columns = [column for _, column in pairs]
-        regions = self.regions and self.regions.of_batch(captions, list(texts), pairs, self.model.spec.device)
-        directions = regions.directions if regions else None
+        regions = self.regions and self.regions.of_batch(batch.samples, captions, pairs)
         unmoved, seen_by, names = None, [], tuple(s.id for s in batch.samples)
         for view in self.views:
             seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
-            make = partial(self._capture, seen, captions, pairs, directions)
+            make = partial(self._capture, seen, captions, pairs, regions)
             capture = shared.capture(self.request, view, names, make)
             probe = self._probe(seen, captions, pairs)  # of what this view shows
             capture = replace(capture, **hints, probe=probe)
@@ -165,19 +184,19 @@ class Engine:
             self._check(attribution, capture, max(len(words) for words in captions.words))
             if regions and self.regions:
                 directed = shared.capture(self.regions.request, view, names, make).directed
-                laid = regions.maps(directed, self.model.spec.grid)
-                attribution = Attribution(attribution.fields | {WORD_MAP.name: laid})
+                maps = regions.maps(directed, self.model.spec.grid)
+                attribution = Attribution(attribution.fields | maps)
             seen_by.append((view, attribution))
         assert unmoved is not None  # noqa: S101 - there is always one view
         score, image_embeds = unmoved
         several = len(seen_by) > 1
-        laid_fields = (*self._of_method, WORD_MAP) if regions else self._of_method
+        laid_fields = (*self._of_method, *((WORD_MAP, PHRASE_MAP) if regions else ()))
         together = overlay(seen_by, laid_fields, self.model.spec.image_size) if several else seen_by[0][1]
         arrays, scores = {name: _numpy(values) for name, values in together.fields.items()}, _numpy(score)
         of_words = self._word_values(image_embeds, captions, list(texts), columns)
         if regions:
-            laid = together.fields[WORD_MAP.name] / (FINER**2 if several else 1)  # a share is parted among more cells
-            of_words = [one | other for one, other in zip(of_words, regions.fields(laid, image_embeds), strict=True)]
+            of_regions = regions.fields(together, image_embeds, FINER**2 if several else 1)
+            of_words = [one | other for one, other in zip(of_words, of_regions, strict=True)]
         explanations, failures = [], []
         for number, (sample, column) in enumerate(zip(batch.samples, columns, strict=True)):
             own = {name: values[number] for name, values in arrays.items()} | of_words[number]
@@ -203,11 +222,12 @@ class Engine:
         pixels: list[Pixels],
         captions: Captions,
         pairs: list[tuple[int, int]],
-        directions: Directions | None,
+        regions: BatchRegions | None,
         request: CaptureRequest,
     ) -> Capture:
         """What the model gives of one view; directions only where they are asked for."""
-        return self.model.capture(pixels, captions, pairs, request, directions if request.directed else None)
+        directions = regions.directions if regions and request.directed else ()
+        return self.model.capture(pixels, captions, pairs, request, directions)
 
     def _check(self, attribution: Attribution, capture: Capture, words: int) -> None:
         """Hold a method to its declaration, before anything is drawn or archived.
@@ -237,7 +257,8 @@ class Engine:
     def _caption_side(self, captions: Captions, column: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         """The fields of an Explanation that depend on its caption; ragged arrays are cut to its tokens and words."""
         tokens, words = captions.tokens[column], captions.words[column]
-        sizes = Sizes(len(self.request.layers), self.grid, len(tokens), len(words))
+        phrases = len(arrays.get(PHRASE_SPAN.name, ()))
+        sizes = Sizes(len(self.request.layers), self.grid, len(tokens), len(words), phrases)
         ends = {"tokens": slice(len(tokens)), "words": slice(len(words))}
         for field in self.fields:
             if field.ragged:  # padded to the caption with the most

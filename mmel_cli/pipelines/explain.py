@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from mmel_cli.attribution import find_method
-from mmel_cli.attribution.word_regions import WordOptions
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
 from mmel_cli.errors import UsageError
 from mmel_cli.model import BUILTIN, LeftOut, fetch_model, find_family, load_model
+from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Batch, Loader, by_count
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.lane import Lane, Run
 from mmel_cli.pipelines.provenance import notes, run_info
-from mmel_cli.pipelines.regions import WordRegions
+from mmel_cli.pipelines.regions import Words
 from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.runs import EXPLAINED, Events, RunFolder, Stop, committed_records
 from mmel_cli.runs.folder import ARCHIVE, REPORT
@@ -161,11 +161,11 @@ def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], events: Ev
     model = load_model(configs[0].model.name, configs[0].device, configs[0].dtype, configs[0].model.image_size)
     words = cast("WordOptions", configs[0].words)
     left_out = LeftOut(model) if configs[0].word_values else None
-    regions = WordRegions.of(model, words) if words.regions else None
+    parts = Words.of(model, words) if words.regions else None
     runs = []
     for folder, config in zip(folders, configs, strict=True):
         method, limits = find_method(config.method.name), config.image.limits
-        engine = Engine.build(model, method, config.method.params, limits, left_out=left_out, regions=regions)
+        engine = Engine.build(model, method, config.method.params, limits, left_out=left_out, words=parts)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
         info = run_info(engine, config)

@@ -1,103 +1,169 @@
-"""Words x regions of a batch: the share of each word, and where in the image it comes from (METHOD 9)."""
+"""Words x regions of a batch: the share of each word and phrase, and where in the image it comes from (METHOD 9)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmel_cli.attribution.base import resolve_layers
-from mmel_cli.attribution.word_regions import WordOptions, sent
-from mmel_cli.fields import WORD_ERROR, WORD_MAP, WORD_REST, WORD_SHARE
-from mmel_cli.model import Adapter, Captions, CaptureRequest, WordShares
-from mmel_cli.model.word_shares import Shares
-from mmel_cli.tensors import Directions
+from mmel_cli.attribution import flow
+from mmel_cli.attribution.base import Method
+from mmel_cli.fields import PHRASE_MAP, PHRASE_SHARE, PHRASE_SPAN, WORD_ERROR, WORD_MAP, WORD_REST, WORD_SHARE
+from mmel_cli.model import Adapter, Captions, CaptureRequest, PhraseVectors, WordShares
+from mmel_cli.model.phrase_vectors import Phrased, readable
+from mmel_cli.model.word_shares import Shares, WordOptions
+from mmel_cli.phrases import noun_phrases
+from mmel_cli.tensors import Attribution, Directions, ImageSide
+from mmel_cli.types import Sample, Word
 
-Pairs = Sequence[tuple[int, int]]
-"""Image and caption of each pair, among the distinct ones."""
+
+@dataclass(frozen=True)
+class Words:
+    """The caption's side, which all methods of a run share: it depends on the model alone."""
+
+    shares: WordShares
+    phrases: PhraseVectors
+    device: str
+
+    @classmethod
+    def of(cls, model: Adapter, options: WordOptions) -> "Words":
+        """For a loaded model."""
+        return cls(WordShares(model, options.texts, options.seed), PhraseVectors(model), model.spec.device)
 
 
 @dataclass(frozen=True)
 class WordRegions:
-    """What is asked of the model for them."""
+    """Both sides: what is asked of the model, and how a phrase is explained."""
 
-    shares: WordShares
+    words: Words
     request: CaptureRequest
+    along: Callable[[ImageSide], Tensor]
 
     @classmethod
-    def of(cls, model: Adapter, options: WordOptions) -> "WordRegions":
-        """For a loaded model.
+    def of(cls, words: Words, method: Method, params: Any, state: Any, request: CaptureRequest) -> "WordRegions":
+        """Phrases by the method itself, if it explains directions: from the capture that it asks for anyway.
 
-        Raises:
-            UsageError: for layers that there are not.
+        For other methods words and phrases come from balanced flow of all layers, `request` with those.
         """
-        request = CaptureRequest(
-            layers=resolve_layers(options.layers, model.spec.layers, of="words"),
-            text_layers=(model.spec.text_layers,),
-            gradient=options.gradient,
-            directed=True,
-            whole=False,
-        )
-        return cls(WordShares(model, options.texts, options.seed), request)
+        if method.along is None:
+            return cls(words, request, flow.along)
+        along = partial(method.along, params=params, state=state)
+        return cls(words, replace(request, directed=True, whole=False), along)
 
-    def of_batch(self, captions: Captions, texts: Sequence[str], pairs: Pairs, device: str) -> "BatchRegions":
-        """Those of the pairs of a batch; pairs of the same image and caption share them."""
-        shares = self.shares.of(list(zip(texts, captions.words, strict=True)))
-        return BatchRegions(shares, tuple(pairs), device)
+    def of_batch(
+        self, samples: Sequence[Sample], captions: Captions, pairs: Sequence[tuple[int, int]]
+    ) -> "BatchRegions":
+        """Those of a batch's pairs (image, caption: among the distinct ones), one for each sample."""
+        texts = {column: sample.caption for sample, (_, column) in zip(samples, pairs, strict=True)}
+        shares = self.words.shares.of([(texts[column], words) for column, words in enumerate(captions.words)])
+        phrased = [_phrased(sample, captions.words[column]) for sample, (_, column) in zip(samples, pairs, strict=True)]
+        device = self.words.device
+        by_word = [shares[column].vectors for _, column in pairs]
+        by_phrase = self.words.phrases.of(phrased)
+        asked = [(image, one) for (image, _), one in zip(pairs, phrased, strict=True)]
+        return BatchRegions(
+            shares=[shares[column] for _, column in pairs],
+            phrased=phrased,
+            phrase_vectors=by_phrase,
+            words=_Asked(list(pairs), [image for image, _ in pairs], by_word, flow.along, device),
+            phrases=_Asked(asked, [image for image, _ in pairs], by_phrase, self.along, device, patches=True),
+        )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Directions of the pairs of a batch: each distinct thing that is asked is asked once."""
+
+    keys: Sequence[Hashable]  # of the pairs: those with the same key have the same image and vectors
+    images: Sequence[int]
+    vectors: Sequence[Float[Tensor, "some embedding"]]
+    read: Callable[[ImageSide], Tensor]
+    device: str
+    patches: bool = False
+
+    @cached_property
+    def _firsts(self) -> dict[Hashable, int]:
+        """The first pair of each key that has a direction."""
+        firsts: dict[Hashable, int] = {}
+        for number, key in enumerate(self.keys):
+            if len(self.vectors[number]):
+                firsts.setdefault(key, number)
+        return firsts
+
+    @property
+    def directions(self) -> list[Directions]:
+        """All of them; [] if there is none."""
+        if not self._firsts:
+            return []
+        rows = [self.images[n] for n in self._firsts.values() for _ in self.vectors[n]]
+        vectors = torch.cat([self.vectors[n] for n in self._firsts.values()]).to(self.device)
+        return [Directions(torch.tensor(rows, device=self.device), vectors, self.read, self.patches)]
+
+    def laid(self, maps: Float[Tensor, "directions rows columns"]) -> Float[Tensor, "pairs most rows columns"]:
+        """The maps of each pair, zero behind its last."""
+        counts = [len(vectors) for vectors in self.vectors]
+        parts = maps.split([counts[n] for n in self._firsts.values()])
+        of_key = dict(zip(self._firsts, parts, strict=True))
+        laid = maps.new_zeros(len(counts), max(1, *counts), *maps.shape[1:])
+        for number, (key, count) in enumerate(zip(self.keys, counts, strict=True)):
+            if count:
+                laid[number, :count] = of_key[key]
+        return laid
 
 
 @dataclass(frozen=True)
 class BatchRegions:
-    """The shares of a batch's distinct captions, and its pairs."""
+    """What is known of a batch's captions, a pair at a time, and what is asked of its images."""
 
     shares: list[Shares]
-    pairs: tuple[tuple[int, int], ...]
-    device: str
+    phrased: list[Phrased]
+    phrase_vectors: list[Float[Tensor, "phrases embedding"]]
+    words: _Asked
+    phrases: _Asked
 
     @property
-    def directions(self) -> Directions | None:
-        """A direction for each word of each distinct pair; None if there is no word."""
-        distinct = [(image, column) for image, column in dict.fromkeys(self.pairs) if len(self.shares[column].vectors)]
-        if not distinct:
-            return None
-        images = chain.from_iterable([image] * len(self.shares[column].vectors) for image, column in distinct)
-        vectors = torch.cat([self.shares[column].vectors for _, column in distinct])
-        return Directions(torch.tensor(list(images), device=self.device), vectors.to(self.device), sent)
+    def directions(self) -> list[Directions]:
+        """Of words, then of phrases."""
+        return [*self.words.directions, *self.phrases.directions]
 
-    def maps(
-        self, directed: Float[Tensor, "directions patches"] | None, grid: tuple[int, int]
-    ) -> Float[Tensor, "pairs words rows columns"]:
-        """The map of each word of each pair, zero behind a caption's last word."""
-        counts = [len(self.shares[column].vectors) for _, column in self.pairs]
-        laid = torch.zeros(len(self.pairs), max(1, *counts), *grid, device=self.device)
-        if directed is None:
-            return laid
-        starts, start = dict[tuple[int, int], int](), 0
-        for pair in dict.fromkeys(self.pairs):
-            starts[pair] = start
-            start += len(self.shares[pair[1]].vectors)
-        for number, (pair, count) in enumerate(zip(self.pairs, counts, strict=True)):
-            own = directed[starts[pair] : starts[pair] + count]
-            laid[number, :count] = own.unflatten(-1, grid)
+    def maps(self, directed: Sequence[Tensor], grid: tuple[int, int]) -> dict[str, Tensor]:
+        """words/map and phrases/map of all pairs, padded to the most; `directed` is of `directions`."""
+        given = list(directed)
+        laid = {}
+        for name, asked in ((WORD_MAP.name, self.words), (PHRASE_MAP.name, self.phrases)):
+            maps = given.pop(0) if asked.directions else torch.zeros(0, *grid, device=asked.device)
+            laid[name] = asked.laid(maps)
         return laid
 
     def fields(
-        self, maps: Float[Tensor, "pairs words rows columns"], images: Float[Tensor, "pairs embedding"]
+        self, together: Attribution, images: Float[Tensor, "pairs embedding"], cells: int
     ) -> list[dict[str, np.ndarray]]:
-        """The fields of each pair, with as many words as its caption has.
+        """All fields of words and phrases, a pair at a time, with as many as its caption has.
 
         Args:
-            maps: see `maps`; several views are their mean, whose cells have summed to the view's patches.
+            together: `maps`, or their mean over several views.
             images: the unit embedding of each pair's image as it is.
+            cells: how many cells share what a patch has.
         """
+        by_word, by_phrase = (together.fields[name].to("cpu") for name in (WORD_MAP.name, PHRASE_MAP.name))
         given = []
-        for own, image, (_, column) in zip(maps.to("cpu"), images.to("cpu"), self.pairs, strict=True):
-            shares = self.shares[column]
-            regions, share = own[: len(shares.vectors)], shares.vectors @ image
+        for number, image in enumerate(images.to("cpu")):
+            shares, vectors = self.shares[number], self.phrase_vectors[number]
+            regions, share = by_word[number, : len(shares.vectors)] / cells, shares.vectors @ image
             rest = (share.double() - regions.double().sum((1, 2))).float()
+            spans = torch.tensor(self.phrased[number].spans, dtype=torch.int32).reshape(-1, 2)
             fields = {WORD_SHARE: share, WORD_MAP: regions, WORD_REST: rest, WORD_ERROR: shares.errors(image)}
+            fields |= {PHRASE_SPAN: spans, PHRASE_SHARE: vectors @ image}
+            fields |= {PHRASE_MAP: by_phrase[number, : len(vectors)] / cells}
             given.append({field.name: values.numpy() for field, values in fields.items()})
         return given
+
+
+def _phrased(sample: Sample, words: tuple[Word, ...]) -> Phrased:
+    """A caption with the phrases that the input names, else those that the rule finds."""
+    spans = tuple((phrase.start, phrase.end) for phrase in sample.phrases) or noun_phrases(sample.caption)
+    return Phrased(sample.caption, words, readable(spans, words))

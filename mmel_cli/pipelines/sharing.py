@@ -110,7 +110,7 @@ def _part(capture: Capture, asked: CaptureRequest, request: CaptureRequest) -> C
         text=_layers(capture.text, request.text_layers, whole=request.whole),
         hidden=tuple(capture.hidden[row] for row in rows) if request.hidden else (),
         alignment=_rows(capture.alignment, rows) if request.alignment else None,
-        directed=capture.directed if request.directed else None,
+        directed=capture.directed if request.directed else (),
         entering=entering if request.whole else tuple(Entering(part.values) for part in entering),
         alone=_rows(capture.alone, rows),
     )

@@ -1,0 +1,74 @@
+"""What phrases are to the embedding of their caption: the mean of a phrase alone and of what leaves with it (METHOD 9)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmel_cli.model.adapter import Adapter
+from mmel_cli.model.many_texts import ByCaption, ManyTexts
+from mmel_cli.model.words import only
+from mmel_cli.types import Word
+
+_MOST = 1 << 15  # vectors that are kept: 64 MiB at width 512
+
+Spans = tuple[tuple[int, int], ...]
+"""Start and end of phrases, in characters of the caption."""
+
+
+@dataclass(frozen=True)
+class Phrased:
+    """A caption with its words and the spans of its phrases."""
+
+    caption: str
+    words: tuple[Word, ...]
+    spans: Spans
+
+    def members(self) -> list[list[bool]]:
+        """Which words each phrase has: those that it shares a character with."""
+        return [[word.start < end and start < word.end for word in self.words] for start, end in self.spans]
+
+
+class PhraseVectors:
+    """A vector of the joint space for each phrase, kept over a run.
+
+    It is (t(P) + t - t(without P)) / 2, t the embedding of a text: the phrase's Shapley value in the game of two, the
+    phrase and the rest of its caption, where nothing said is worth nothing. Of a phrase that is the whole caption: t.
+
+    Args:
+        model: whose tokenizer and text tower read the texts.
+        most: how many vectors are kept.
+    """
+
+    def __init__(self, model: Adapter, most: int = _MOST) -> None:
+        self._reader = ManyTexts(model)
+        self._kept = ByCaption[Phrased, Tensor](most, len)
+
+    def of(self, phrased: Sequence[Phrased]) -> list[Float[Tensor, "phrases embedding"]]:
+        """Of each caption's phrases, on the CPU."""
+        return self._kept.get(phrased, self._made)
+
+    def _made(self, fresh: list[Phrased]) -> list[Tensor]:
+        worths = self._reader.embeds([_texts(one) for one in fresh])
+        return [_vectors(one, embeds.to("cpu")) for one, embeds in zip(fresh, worths, strict=True)]
+
+
+def _texts(one: Phrased) -> list[str]:
+    """The caption, then of each phrase: it alone, and the caption without it."""
+    texts = [one.caption]
+    for members in one.members():
+        texts += [only(one.caption, one.words, members), only(one.caption, one.words, [not own for own in members])]
+    return texts
+
+
+def _vectors(one: Phrased, embeds: Tensor) -> Tensor:
+    whole, alone, without = embeds[:1], embeds[1::2], embeds[2::2]
+    all_of_it = torch.tensor([all(members) for members in one.members()]).reshape(-1, 1)
+    return torch.where(all_of_it, whole, (alone + whole - without) / 2)
+
+
+def readable(spans: Spans, words: Sequence[Word]) -> Spans:
+    """The phrases of which the model reads a word."""
+    return tuple((start, end) for start, end in spans if any(w.start < end and start < w.end for w in words))
