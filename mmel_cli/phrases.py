@@ -11,10 +11,10 @@ every other sign is a mark. Case does not matter. A chunk is a maximal run of wo
 2. A determiner, number or possessive begins a new one, unless only such words or adverbs stand before it ("all the
    men", "his two dogs"; an article or "his" only goes on behind "all", "both", "many", "such" or an adverb), or 's does
    ("the man's two dogs").
-3. A verb ends it and belongs to none. Verbs are listed words (sit, sits, sat, ...), and words in -ing or -ed of five
-   letters or more; listed nouns such as "building" and "hundred" are not. Also, behind another plain word of its chunk
-   and before an article or possessive, a word in -s ("a man throws a ball") and one of the nouns in -ing ("a man
-   painting a wall"). But
+3. A verb ends it and belongs to none. Verbs are listed words (sit, sits, sat, ...), and words in -ing or -ed (not
+   -eed) of five letters or more without a hyphen; listed nouns such as "building" and "hundred" are not. Also, behind
+   another plain word of its chunk and before an article or possessive, a word in -s ("a man throws a ball") and one of
+   the nouns in -ing ("a man painting a wall"). But
    - where a noun is still due, behind a determiner or number with nothing but listed adjectives and adverbs since, none
      of them is a verb ("a watch"), except a listed one in -s in a chunk with "a", "one", "another", ... ("an orange
      sits on a box"), and one in -ing before anything but a plain word, listed adjective or word in -ed ("a smiling
@@ -115,7 +115,7 @@ class _Chunk:
     def spans(self) -> Iterator[tuple[int, int]]:
         """Where it stands without the determiners and adverbs at its end, unless nothing else is left."""
         last = len(self.words)
-        while last and self.words[last - 1].kind in (Kind.DETERMINER, Kind.ADVERB, Kind.OF, Kind.JOIN):
+        while last and self.words[last - 1].kind in _CUT:
             last -= 1
         if last:
             yield self.words[0].start, self.words[last - 1].end
