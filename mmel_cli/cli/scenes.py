@@ -24,7 +24,7 @@ def scenes(
     side: Annotated[int, typer.Option("--side", min=32, max=2048, help="Image width and height in pixels.")] = 192,
     json: options.Json = False,
 ) -> None:
-    """Write sample data: generated scenes with captions, exact masks and boxes, as a HuggingFace imagefolder."""
+    """Write sample data: scenes with captions, exact masks and boxes of each phrase, as a HuggingFace imagefolder."""
     chosen = match(split, SPLITS)
     if chosen is None:
         raise UsageError(f"--split {split}: is not one of {', '.join(SPLITS)}{hint(split, SPLITS)}")

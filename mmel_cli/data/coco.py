@@ -8,10 +8,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmel_cli.data.base import Request, Source, refuse_caption, refuse_columns
+from mmel_cli.data.boxes import boxes_in
 from mmel_cli.data.captions import NO_CAPTION, check_caption
 from mmel_cli.data.paths import file_ref, may_be_read, record_id, resolve, shown
 from mmel_cli.data.places import Place, find_place
-from mmel_cli.data.records import Seen, boxes_in
+from mmel_cli.data.records import Seen
 from mmel_cli.errors import RecordError, UsageError
 from mmel_cli.types import Failure, Sample
 

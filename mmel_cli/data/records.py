@@ -1,20 +1,21 @@
-"""Pairs from the rows of metadata and tables: which file a cell names, its captions, id, mask and boxes."""
+"""Pairs from the rows of metadata and tables: which file a cell names, its captions, id, mask, boxes and phrases."""
 
 import hashlib
-import json
-import math
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mmel_cli.data.boxes import boxes_in
 from mmel_cli.data.captions import NO_CAPTION, check_caption
 from mmel_cli.data.paths import file_ref, is_storable, record_id, resolve, shown
+from mmel_cli.data.phrases import phrases_in
 from mmel_cli.data.rows import Row
 from mmel_cli.errors import RecordError
-from mmel_cli.types import Box, Failure, ImageRef, Sample
+from mmel_cli.types import Failure, ImageRef, Sample
 
 CAPTIONS = ("text", "caption", "captions", "prompt", "title")  # the first that a row has
 FIRST_NUMBERED = "caption_0"
@@ -80,6 +81,7 @@ class RowReader:
             ref = file_ref(resolve(self.root, image))
             boxes = boxes_in(row.get("boxes"), where)
             captions = captions_in(row, self.caption_column, where)
+            phrases = phrases_in(row.get("phrases"), captions, where, partial(self._mask, folders))
         except RecordError as error:
             yield Failure(given or record_id(image, self.seen.number(image)), error.stage, str(error))
             return
@@ -94,7 +96,7 @@ class RowReader:
                 yield Failure(identity, error.stage, str(error))
                 continue
             if self.seen.is_new(identity):
-                yield Sample(identity, image, ref, text, mask, boxes)
+                yield Sample(identity, image, ref, text, mask, boxes, phrases)
             else:
                 yield Failure(identity, "pair", f"id {shown(identity)} in {where} is not unique")
 
@@ -104,7 +106,10 @@ class RowReader:
         names = [_name(folder, row, "mask", where) for folder in folders]
         name = next((name for name in names if os.path.lexists(self.root / name)), names[-1])
         self.seen.name(name)
-        return file_ref(resolve(self.root, name))
+        try:
+            return file_ref(resolve(self.root, name))
+        except RecordError as error:
+            raise RecordError(error.stage, f"{where}: mask {error}") from error
 
 
 def captions_in(row: Row, column: str | None, where: str) -> list[Any]:
@@ -122,27 +127,6 @@ def captions_in(row: Row, column: str | None, where: str) -> list[Any]:
         named = next((row[key] for key in CAPTIONS if row.get(key) is not None), None)  # null is absent, "" is not
         value = named if named is not None else [row[key] for key in numbered if row[key] not in (None, "")]
     return (value or [None]) if isinstance(value, list) else [value]
-
-
-def boxes_in(value: Any, where: str) -> tuple[Box, ...]:
-    """[[x0, y0, x1, y1], ...] in pixels, or JSON text of it.
-
-    Raises:
-        RecordError: stage "pair", if it is neither, or a box is not finite or turned round.
-    """
-    if value in (None, ""):
-        return ()
-    try:
-        rows = json.loads(value) if isinstance(value, str) else value
-        lists = isinstance(rows, list) and all(isinstance(row, list) for row in rows)  # text would unpack too
-        boxes = tuple((float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in rows) if lists else None
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        boxes = None
-    if boxes is None:
-        raise RecordError("pair", f"{where}: boxes must be [[x0, y0, x1, y1], ...] in pixels")
-    if any(not math.isfinite(n) for box in boxes for n in box) or any(b[2] < b[0] or b[3] < b[1] for b in boxes):
-        raise RecordError("pair", f"{where}: a box is not finite or its corners are in the wrong order")
-    return boxes
 
 
 def _name(folder: str, row: Row, key: str, where: str) -> str:

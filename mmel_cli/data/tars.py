@@ -3,18 +3,21 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmel_cli.data.base import Request, Source, refuse_caption, refuse_columns
+from mmel_cli.data.boxes import boxes_in
 from mmel_cli.data.captions import MAX_BYTES, NO_CAPTION, check_caption, decoded_line
 from mmel_cli.data.paths import SUFFIXES, escaped, is_image, record_id, resolve, shown, walk
-from mmel_cli.data.records import Seen, boxes_in, captions_in
+from mmel_cli.data.phrases import phrases_in
+from mmel_cli.data.records import Seen, captions_in
 from mmel_cli.data.sidecar import CAPTION_SUFFIXES
 from mmel_cli.data.tar_members import Member, check_uncompressed, read_members
 from mmel_cli.errors import RecordError, UsageError
-from mmel_cli.types import Failure, Sample
+from mmel_cli.types import Failure, ImageRef, Sample
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 _JSON = ".json"
@@ -111,6 +114,8 @@ class _Shards:
             mask = next((m for s in SUFFIXES if (m := _of(members, member.name, key, _MASK + s))), None)
             boxes = boxes_in(notes.get("boxes"), where)
             captions = self._captions(members, member.name, key, notes)
+            beside = partial(_mask_of, members, PurePosixPath(key).parent)
+            phrases = phrases_in(notes.get("phrases"), captions, where, beside)
         except RecordError as error:
             yield Failure(record_id(image, 0), error.stage, str(error))
             return
@@ -121,7 +126,7 @@ class _Shards:
             except RecordError as error:
                 yield Failure(identity, error.stage, str(error))
                 continue
-            yield Sample(identity, image, member.ref, text, mask.ref if mask else None, boxes)
+            yield Sample(identity, image, member.ref, text, mask.ref if mask else None, boxes, phrases)
 
     def _captions(self, members: dict[str, Member], name: str, key: str, notes: dict[str, Any]) -> list[Any]:
         """Of the text beside the image, else of its .json."""
@@ -204,6 +209,21 @@ def _own_caption(members: dict[str, Member], name: str) -> bool:
 def _of(members: dict[str, Member], image: str, key: str, suffix: str) -> Member | None:
     """The member that goes with an image: by its whole stem, else by the key."""
     return members.get(f"{PurePosixPath(image).with_suffix('').as_posix()}{suffix}") or members.get(f"{key}{suffix}")
+
+
+def _mask_of(members: dict[str, Member], folder: PurePosixPath, given: dict[str, Any], where: str) -> ImageRef | None:
+    """The mask of a phrase: a member of the image's key, named relative to its folder in the shard.
+
+    Raises:
+        RecordError: stage "pair", if there is none.
+    """
+    name = given.get("mask")
+    if name in (None, ""):
+        return None
+    member = members.get((folder / name).as_posix()) if isinstance(name, str) else None
+    if member is None:
+        raise RecordError("pair", f"{where}: mask must be a member of the image's key, and {shown(repr(name))} is none")
+    return member.ref
 
 
 def _notes(member: Member | None) -> dict[str, Any]:

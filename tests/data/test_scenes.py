@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import torch
 from PIL import Image
 
 from mmel_cli.data import open_source
-from mmel_cli.data.scenes import HELD_OUT, captions_of, hard_negatives, sample_scene
+from mmel_cli.data.scenes import HELD_OUT, Caption, Phrase, captions_of, hard_negatives, sample_scene
 from mmel_cli.data.scenes.captions import truth_table
 from mmel_cli.data.scenes.folder import write_scenes
 from mmel_cli.data.scenes.paint import paint
 from mmel_cli.data.scenes.sample import COLOURS, SHAPES, SIZES, TEXTURES
+from mmel_cli.data.truth import read_truth
 from mmel_cli.errors import UsageError
 
 SCENES = [sample_scene(3, "test", i) for i in range(60)]
@@ -114,6 +116,64 @@ def test_a_folder_is_an_imagefolder_with_exact_masks_and_boxes(tmp_path):
             inside[y0:y1, x0:x1] = True
         assert mask.any() or not row["boxes"]
         assert not (mask & ~inside).any()
+
+
+def matching(words, scene):
+    """Objects that a phrase describes, from its words alone."""
+    world = (*SHAPES, *COLOURS, *TEXTURES, *SIZES)
+    said = {word for word in world for form in (word, f"{word}s", f"{word}es") if form in words}
+    assert len(said) == len(words)
+    return [k for k, o in enumerate(scene.objects) if said <= {o.shape, o.colour, o.texture, o.size}]
+
+
+def test_every_phrase_of_a_caption_has_the_mask_and_boxes_of_what_it_names(tmp_path):
+    write_scenes(tmp_path / "s", 25, 4, side=64)
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "s/metadata.jsonl").read_text().splitlines()]
+    assert set(kinds) == {"object", "attributes", "pair", "relation", "count"}
+    scenes = {f"images/{n:06}.png": sample_scene(4, "test", n) for n in range(25)}
+    for sample, kind in zip(open_source(tmp_path / "s"), kinds, strict=True):
+        scene = scenes[sample.image]
+        visible = paint([scene], 64)[1][0].numpy()
+        assert len(sample.phrases) == (2 if kind in ("pair", "relation") else 1)
+        for phrase in sample.phrases:
+            text = sample.caption[phrase.start : phrase.end]
+            assert text.split()[0] in ("a", "an", "one", "two", "three", "four")
+            named = matching(text.split()[1:], scene)
+            assert np.array_equal(read_truth(phrase, (64, 64)), visible[named].any(0))
+            assert len(phrase.boxes) == sum(visible[k].any() for k in named)
+        between = sample.caption[sample.phrases[0].end : sample.phrases[-1].start].strip()
+        assert between in {"pair": ["and"], "relation": ["left of", "right of", "above", "below"]}.get(kind, [""])
+        assert sample.caption[: sample.phrases[0].start] in ("", "a picture of ", "a photo of ", "an image of ")
+        assert sample.phrases[-1].end == len(sample.caption)
+        union = np.any([read_truth(phrase, (64, 64)) for phrase in sample.phrases], 0)
+        assert np.array_equal(union, read_truth(sample, (64, 64)))
+        if len(sample.phrases) == 1:
+            assert (sample.phrases[0].mask, sample.phrases[0].boxes) == (sample.mask, sample.boxes)
+
+
+def test_a_relation_names_those_objects_of_which_it_is_true():
+    left, middle, right = (replace(SCENES[0].objects[0], x=x, y=0.5) for x in (0.2, 0.5, 0.8))
+    scene = replace(SCENES[0], objects=(middle, replace(left, colour="white"), replace(right, colour="white")))
+    colour, shape = middle.colour, middle.shape
+    assert colour != "white"
+    caption = Caption("relation", Phrase(shape, "white"), Phrase(shape, colour), "left of")
+    assert caption.about_each(scene) == ((1,), (0,))
+    assert caption.about(scene) == (0, 1)
+    assert replace(caption, relation="above").about_each(scene) == ((), ())
+
+
+def test_a_folder_of_a_version_without_phrases_is_written_anew(tmp_path):
+    write_scenes(tmp_path / "new", 6, 2, side=64)
+    write_scenes(tmp_path / "old", 6, 2, side=64)
+    rows = [json.loads(line) for line in (tmp_path / "old/metadata.jsonl").read_text().splitlines()]
+    for path in (tmp_path / "old/masks").iterdir():
+        if f"masks/{path.name}" not in {row["mask"] for row in rows}:
+            path.unlink()
+    old = "".join(json.dumps({key: row[key] for key in row if key != "phrases"}) + "\n" for row in rows)
+    (tmp_path / "old/metadata.jsonl").write_text(old)
+    assert digests(tmp_path / "old") != digests(tmp_path / "new")
+    write_scenes(tmp_path / "old", 6, 2, side=64)
+    assert digests(tmp_path / "old") == digests(tmp_path / "new")
 
 
 def test_refuses_a_folder_with_other_things(tmp_path):

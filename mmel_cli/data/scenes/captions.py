@@ -53,12 +53,20 @@ class Caption:
     @property
     def text(self) -> str:
         """The caption in words."""
+        between = f" {self.relation or 'and'} "
+        return self.prefix + between.join(self._worded())
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Start and end (exclusive) in `text` of what words each phrase: with its article or number, without prefix."""
+        first, *second = self._worded()
+        start, length = len(self.prefix), len(self.text)
+        return ((start, start + len(first)), *((length - len(words), length) for words in second))
+
+    def _worded(self) -> list[str]:
         if self.kind == "count":
-            return f"{self.prefix}{NUMBERS[self.count]} {self.first.words(self.count)}"
-        text = f"{self.prefix}{_article(self.first.words())}"
-        if self.second is None:
-            return text
-        return f"{text} {self.relation or 'and'} {_article(self.second.words())}"
+            return [f"{NUMBERS[self.count]} {self.first.words(self.count)}"]
+        return [_article(phrase.words()) for phrase in (self.first, self.second) if phrase is not None]
 
     @property
     def held_out(self) -> bool:
@@ -68,14 +76,18 @@ class Caption:
 
     def about(self, scene: Scene) -> tuple[int, ...]:
         """Indices of the objects that the caption names: all that match, and for a relation all pairs that hold."""
+        return tuple(sorted({index for named in self.about_each(scene) for index in named}))
+
+    def about_each(self, scene: Scene) -> tuple[tuple[int, ...], ...]:
+        """The same by phrase, in the order of `spans`; of two phrases none names any where the statement is false."""
         first = [i for i, item in enumerate(scene.objects) if self.first.matches(item)]
         if self.second is None:
-            return tuple(first)
+            return (tuple(first),)
         second = [i for i, item in enumerate(scene.objects) if self.second.matches(item)]
+        pairs = [(i, j) for i in first for j in second]
         if self.kind == "relation":
-            pairs = [(i, j) for i in first for j in second if holds(self.relation, scene.objects[i], scene.objects[j])]
-            return tuple(sorted({i for pair in pairs for i in pair}))
-        return tuple(sorted({*first, *second})) if first and second else ()
+            pairs = [(i, j) for i, j in pairs if holds(self.relation, scene.objects[i], scene.objects[j])]
+        return tuple(sorted({i for i, _ in pairs})), tuple(sorted({j for _, j in pairs}))
 
     def true_of(self, scene: Scene) -> bool:
         """Whether the statement holds in the scene (a count is exact; "a red circle" allows several)."""

@@ -21,7 +21,9 @@ _PARAMETERS = "scenes.json"
 def write_scenes(folder: Path, count: int, seed: int, *, split: str = "test", side: int = 192) -> int:
     """Write `count` scenes of `side` x `side` pixels; the same arguments give the same bytes.
 
-    A row of metadata.jsonl has file_name, text, mask, boxes, and kind, objects, held_out, split.
+    A row of metadata.jsonl has file_name, text, mask, boxes, and phrases, kind, objects, held_out, split. A phrase has
+    start, end, text, mask, boxes: of all objects that it names (of a relation, those of which the caption is true).
+    A folder that a version without phrases wrote for the same arguments is written anew.
 
     Returns:
         The number of captions.
@@ -90,24 +92,35 @@ def _write(folder: Path, name: str, scene: Scene, captions: list[Caption], side:
     images, visible = paint([scene], side)
     pixels = images[0].mul(255).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
-    rows = []
-    for caption in captions:
-        named = caption.about(scene)
-        mask = f"masks/{name}_{''.join(map(str, named))}.png"
-        union = visible[0, list(named)].any(0).numpy()
-        Image.fromarray((union * 255).astype(np.uint8)).save(folder / mask)
-        rows.append(
-            {
-                "file_name": f"images/{name}.png",
-                "text": caption.text,
-                "mask": mask,
-                "boxes": [box for box in (_box(visible[0, k].numpy()) for k in named) if box],
-                "kind": caption.kind,
-                "objects": len(scene.objects),
-                "held_out": any(scene.objects[k].held_out for k in named),
-            }
-        )
+    masks = visible[0].numpy()
+    rows = [
+        {"file_name": f"images/{name}.png", "text": caption.text}
+        | _truth(name, masks, caption.about(scene))
+        | {
+            "phrases": [
+                {"start": start, "end": end, "text": caption.text[start:end]} | _truth(name, masks, named)
+                for (start, end), named in zip(caption.spans, caption.about_each(scene), strict=True)
+            ],
+            "kind": caption.kind,
+            "objects": len(scene.objects),
+            "held_out": any(scene.objects[k].held_out for k in caption.about(scene)),
+        }
+        for caption in captions
+    ]
+    for named in sorted({n for said in captions for n in (said.about(scene), *said.about_each(scene))}):
+        union = masks[list(named)].any(0)
+        Image.fromarray((union * 255).astype(np.uint8)).save(folder / _mask(name, named))
     return rows
+
+
+def _truth(name: str, masks: np.ndarray, named: tuple[int, ...]) -> dict[str, Any]:
+    """Where some objects of a scene are; the same objects have the same file, whatever names them."""
+    boxes = [box for box in (_box(masks[k]) for k in named) if box]
+    return {"mask": _mask(name, named), "boxes": boxes}
+
+
+def _mask(name: str, named: tuple[int, ...]) -> str:
+    return f"masks/{name}_{''.join(map(str, named))}.png"
 
 
 def _box(mask: np.ndarray) -> list[int]:
