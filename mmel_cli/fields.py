@@ -32,9 +32,9 @@ class Field:
     """One array that a method gives for every pair.
 
     `name` is that of the dataset in the archive, with at most one group ("map", "layers/flow"). `dims` are the
-    dimensions of one pair's array, out of "layers", "words", "phrases", "tokens", "rows", "columns" (of the grid), "regions(r)"
-    (two axes: ceil(rows / r) and ceil(columns / r)), "channels(n)" and "width(n)". `evidence` marks signed evidence
-    for the score, laid over the grid, that `mmel eval` may look at layer by layer.
+    dimensions of one pair's array, out of "layers", "words", "phrases", "tokens", "rows", "columns" (of the grid),
+    "regions(r)" (two axes: ceil(rows / r) and ceil(columns / r)), "channels(n)" and "width(n)". `evidence` marks signed
+    evidence for the score, laid over the grid, that `mmel eval` may look at layer by layer.
 
     Raises:
         ValueError: for a name, dimension or type that there is not.

@@ -1,7 +1,7 @@
 """What travels between the stages: frozen dataclasses of plain values and numpy arrays (tensors.py: the torch side)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -110,11 +110,10 @@ class Explanation:
         spans = self.fields.get(PHRASE_SPAN.name, ())
         return tuple(Word(self.caption[start:end], int(start), int(end)) for start, end in spans)
 
-    @property
-    def lengths(self) -> dict[str, int]:
-        """How many tokens, words and phrases it has, by dimension."""
+    def sizes(self, run: Sizes) -> Sizes:
+        """Those of its run, with its own number of tokens, words and phrases."""
         phrases = len(self.fields.get(PHRASE_SPAN.name, ()))
-        return {"tokens": len(self.tokens), "words": len(self.words), "phrases": phrases}
+        return replace(run, tokens=len(self.tokens), words=len(self.words), phrases=phrases)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -150,7 +149,7 @@ def _padded(record: Explanation, field: Field, info: RunInfo) -> np.ndarray:
         ValueError: if it is of another shape than the field declares.
     """
     values = np.asarray(record.fields[field.name], field.dtype)
-    own = replace(info.sizes, **record.lengths)
+    own = record.sizes(info.sizes)
     if values.shape != field.shape(own):
         raise ValueError(f"{field.name}: shape {values.shape} of {record.id}, declared {field.shape(own)}")
     if not field.ragged:

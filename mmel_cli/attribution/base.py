@@ -106,8 +106,8 @@ class Method:
     target)` what else a reader wants to know of them; `version` is raised when the same parameters give other numbers.
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).
     `on_probe` says what it does where a tower has no class token but pools with a probe (SigLIP).
-    `along(side, params, state)`, of a method that has it, explains images along directions of the joint space in place of
-    a caption, as a map each; phrases are explained by it (METHOD 9).
+    `along(side, params, state)`, of a method that has it, explains images along directions of the joint space in place
+    of a caption, as a map each; phrases are explained by it (METHOD 9).
     `fuse(fields, params, state)`, of a method that has it, makes the final map from its other fields alone, so that an
     archive can be fused again without the model.
     """

@@ -41,6 +41,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.Option("--weights", help="A file of train-weights, untrained, or auto. [default: auto]"),
     ] = None,
     transfer: Annotated[bool | None, typer.Option("--transfer", help="Take weights of another model.")] = None,
+    words: Annotated[
+        bool | None, typer.Option("--words", help="Also where in the image each word and phrase comes from.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Pairs a batch. [default: 16]")] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -78,6 +81,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     Each word's value is what the score loses without it. That takes one text forward a word and distinct caption (5 to
     10 % more time at the size of ViT-B/16, for short captions); --set word_values=false saves it on very large inputs.
 
+    --words gives words x regions: the share of the score that each word of a caption has, and where in the image it
+    comes from, and the same of each phrase that names something. It takes up to 256 text forwards a distinct caption
+    (--set words.texts=N) and one more backward of the image for each of its words and phrases.
+
     With --method a,b,c several methods explain in one pass: OUT/a, OUT/b and OUT/c are run folders like any other, with
     what each method gives alone; images are decoded once, and methods that need the same of the model share its passes.
     --set method.X (--weights, --transfer) goes to every method that has X, the group `method` of --config to the method
@@ -94,6 +101,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         "model": model,
         "method.weights": weights,
         "method.transfer": transfer,
+        "words.regions": words,
         "device": device,
     }
     given |= {"dtype": dtype, "batch_size": batch_size, "workers": workers, "limit": limit}

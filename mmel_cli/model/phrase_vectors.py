@@ -1,4 +1,4 @@
-"""What phrases are to the embedding of their caption: the mean of a phrase alone and of what leaves with it (METHOD 9)."""
+"""What phrases are to their caption's embedding: the mean of a phrase alone and of what leaves with it (METHOD 9)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -171,7 +171,7 @@ class Engine:
         pixels = [batch.images[key].pixels for key in keys]
         hints = self._hints(batch, truth)
         columns = [column for _, column in pairs]
-        regions = self.regions and self.regions.of_batch(batch.samples, captions, pairs)
+        regions = self.regions.of_batch(batch.samples, captions, pairs) if self.regions else None
         unmoved, seen_by, names = None, [], tuple(s.id for s in batch.samples)
         for view in self.views:
             seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]

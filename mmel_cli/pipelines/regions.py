@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,8 @@ class WordRegions:
         """
         if method.along is None:
             return cls(words, request, flow.along)
-        along = partial(method.along, params=params, state=state)
-        return cls(words, replace(request, directed=True, whole=False), along)
+        along = method.along
+        return cls(words, replace(request, directed=True, whole=False), lambda side: along(side, params, state))
 
     def of_batch(
         self, samples: Sequence[Sample], captions: Captions, pairs: Sequence[tuple[int, int]]
