@@ -328,7 +328,7 @@ def test_maps_made_anew_are_scored_anew(scored, tiny, tmp_path, mmel):
 def test_records_of_two_datasets_with_the_same_names_are_not_compared(scored, tiny, tmp_path, mmel):
     shutil.copytree(scored / "in", tmp_path / "in")
     rows = [json.loads(line) for line in (tmp_path / "in/metadata.jsonl").read_text().splitlines()]
-    rows[0]["text"] = "something else"
+    rows[0] |= {"text": "something else", "phrases": []}
     (tmp_path / "in/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     mmel("explain", tmp_path / "in", "--out", tmp_path / "run", "--model", tiny, "--set", "heatmaps=false")
     code, out, err = mmel("eval", scored / "mmel", tmp_path / "run", "--out", tmp_path / "out", "--metrics",
