@@ -65,7 +65,7 @@ def _texts(one: Phrased) -> list[str]:
 
 def _vectors(one: Phrased, embeds: Tensor) -> Tensor:
     whole, alone, without = embeds[:1], embeds[1::2], embeds[2::2]
-    all_of_it = torch.tensor([all(members) for members in one.members()]).reshape(-1, 1)
+    all_of_it = torch.tensor([all(members) for members in one.members()], dtype=torch.bool).reshape(-1, 1)
     return torch.where(all_of_it, whole, (alone + whole - without) / 2)
 
 

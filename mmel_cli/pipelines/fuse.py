@@ -14,7 +14,7 @@ from mmel_cli.attribution import METHODS, Method, Target, find_method
 from mmel_cli.config import MethodConfig, RunConfig, method_of, settings_of
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import ArchiveError, UsageError
-from mmel_cli.fields import MAP
+from mmel_cli.fields import MAP, PHRASE_REGIONS
 from mmel_cli.pipelines.batches import Batch, Loader
 from mmel_cli.pipelines.origin import Input, find_input, noted_origin
 from mmel_cli.pipelines.pictures import Painter
@@ -69,8 +69,9 @@ def fuse_run(
 ) -> tuple[Summary, int | None]:
     """Fuse every record of an archive with other weights into the run folder `out`.
 
-    Token maps, word values and raw channels stay as they are; heatmaps are drawn where the input can still be read. A
-    record whose image is gone or changed is fused without one, and counts as failed.
+    Token maps, words with their regions, and raw channels stay as they are; phrases are left out, since their maps were
+    fused with the weights of then. Heatmaps are drawn where the input can still be read. A record whose image is gone
+    or changed is fused without one, and counts as failed.
 
     Args:
         path: a run folder, a shard or a merged file of `mmel`, with all channels.
@@ -96,6 +97,8 @@ def fuse_run(
             folder.note(fused.notes(noted_origin(path, archive.info, source)))
             warnings = [f"{name}: damaged, set aside; its records are fused again" for name in damaged]
             warnings += [f"no heatmaps: {source.gone}"] if options.heatmaps and source.gone else []
+            if len(fused.info.fields) < len(archive.info.fields):
+                warnings.append("phrases are left out: their maps are of other weights; run mmel explain --words again")
             for warning in warnings:
                 events.message(f"Warning: {warning}")
             count = _fuse_all(fused, (archive, source, options), (folder, done), events)
@@ -160,6 +163,7 @@ class _FusedRun:
         identity = run_identity(config.plain(), made_with | decided)
         info = replace(
             old,
+            fields=tuple(field for field in old.fields if field not in PHRASE_REGIONS),
             config=config.plain(),
             config_sha256=fingerprint(identity),
             identity=identity,
@@ -228,7 +232,8 @@ def _fuse_again(records: list[Explanation], fused: _FusedRun) -> list[Explanatio
     with torch.no_grad():
         maps = fused.method.fuse(fields, fused.config.method.params, fused.state).numpy()
     return [
-        replace(record, fields=record.fields | {MAP.name: values}) for record, values in zip(records, maps, strict=True)
+        replace(record, fields={field.name: record.fields[field.name] for field in fused.info.fields} | {MAP.name: new})
+        for record, new in zip(records, maps, strict=True)
     ]
 
 

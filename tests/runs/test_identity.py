@@ -44,6 +44,7 @@ def test_numbers_are_what_maps_depend_on():
         "image.geometry",
         "model.image_size",
         "word_values",
+        *(f"words.{name}" for name in ("regions", "texts", "seed")),
         "input.caption",
         "input.caption_column",
         "input.image_column",

@@ -1,0 +1,234 @@
+"""Words x regions: what the shares and maps of words and phrases add up to, on every architecture."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from zoo import ARCHITECTURES, CAPTIONS, make_model
+
+from mmel_cli.attribution import METHODS
+from mmel_cli.errors import UsageError
+from mmel_cli.model import load_model
+from mmel_cli.model.word_shares import WordOptions
+from mmel_cli.model.words import only
+from mmel_cli.pipelines.batches import Batch
+from mmel_cli.pipelines.engine import Engine
+from mmel_cli.pipelines.regions import Words
+from mmel_cli.tensors import Decoded
+from mmel_cli.types import ImageRef, Phrase, Sample
+
+TEXTS = [CAPTIONS[n] for n in (1, 5, 21, 3, 22)]
+PAIRS = [(0, 0), (1, 1), (2, 2), (0, 3), (1, 4), (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    made = {}
+
+    def make(family):
+        if family not in made:
+            made[family] = load_model(
+                str(make_model(tmp_path_factory.mktemp(family) / "m", family, "bytes")), "cpu", "float32"
+            )
+        return made[family]
+
+    return make
+
+
+def batch_of(model, pairs=PAIRS, texts=TEXTS, phrases=None):
+    """Pairs of three images of noise; `phrases` gives the spans of a caption's."""
+    rng = np.random.default_rng(4)
+    images = [Image.fromarray(rng.integers(0, 255, (44 + 7 * n, 61, 3), dtype=np.uint8)) for n in range(3)]
+    decoded = {
+        f"{n}.png": Decoded(model.preprocess(image, "native"), (image.height, image.width))
+        for n, image in enumerate(images)
+    }
+    refs = [ImageRef(key, BytesIO) for key in decoded]
+    samples = [
+        Sample(
+            f"{image}.png#{n}",
+            f"{image}.png",
+            refs[image],
+            texts[caption],
+            phrases=tuple(Phrase(*span) for span in (phrases or {}).get(caption, ())),
+        )
+        for n, (image, caption) in enumerate(pairs)
+    ]
+    return Batch(samples, decoded)
+
+
+def explained(model, name="flow", batch=None, texts=40, **params):
+    method = METHODS[name]
+    words = Words.of(model, WordOptions(regions=True, texts=texts))
+    engine = Engine.build(model, method, method.params(**params), words=words)
+    records, failures = engine.explain(batch or batch_of(model))
+    assert not failures
+    return records
+
+
+def embeds(model, texts):
+    return model.embed_texts(model.tokenize(list(texts)))
+
+
+def image_of(model, record):
+    pixels = batch_of(model).images[record.image].pixels
+    return model.embed_images(pixels.values[None])[0]
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_shares_sum_to_the_score_less_that_of_no_words_and_maps_and_rests_to_shares(models, family):
+    model = models(family)
+    for record in explained(model):
+        share, maps, rest = (record.fields[f"words/{name}"] for name in ("share", "map", "rest"))
+        assert maps.shape == (len(record.words), *model.spec.grid)
+        none = float(embeds(model, [""])[0] @ image_of(model, record))
+        assert share.sum() == pytest.approx(record.score - none, abs=1e-5)
+        np.testing.assert_allclose(maps.sum((1, 2)) + rest, share, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_word_maps_sum_to_the_map_of_the_caption_less_that_of_no_words(models, family):
+    """Flow is linear in the direction, and its own map is that of the caption's embedding."""
+    model = models(family)
+    captions = [*TEXTS, ""]
+    for text in TEXTS[:3]:
+        [whole] = explained(model, batch=batch_of(model, [(0, 0)], [text]))
+        captions = model.tokenize([""])
+        method = METHODS["flow"]
+        engine = Engine.build(model, method, method.params())
+        pixels = batch_of(model).images["0.png"].pixels
+        empty = method.explain(model.capture([pixels], captions, [(0, 0)], engine.request), engine.params, None).map[0]
+        scale = np.abs(whole.map).max()
+        np.testing.assert_allclose(whole.fields["words/map"].sum(0), whole.map - empty.numpy(), atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("name", ["flow", "mmel"])
+def test_a_phrase_that_is_the_whole_caption_has_the_caption_s_own_score_and_map(models, family, name):
+    model = models(family)
+    batch = batch_of(model, phrases={n: [(0, len(text))] for n, text in enumerate(TEXTS)})
+    for record in explained(model, name, batch):
+        assert [phrase.text for phrase in record.phrases] == [record.caption]
+        assert record.fields["phrases/share"][0] == pytest.approx(record.score, abs=1e-6)
+        np.testing.assert_allclose(
+            record.fields["phrases/map"][0], record.map, rtol=1e-3, atol=1e-4 * np.abs(record.map).max()
+        )
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_a_batch_has_what_singles_have(models, family):
+    model = models(family)
+    together = explained(model, "mmel")
+    for number, record in enumerate(together):
+        [alone] = explained(model, "mmel", batch_of(model, [PAIRS[number]]))
+        for name, values in alone.fields.items():
+            if name.startswith(("words/", "phrases/")):
+                scale = float(np.abs(values).max(initial=1e-9))
+                np.testing.assert_allclose(
+                    record.fields[name], values, rtol=1e-4, atol=1e-5 * scale + 1e-7, err_msg=name
+                )
+
+
+def test_a_word_s_share_is_the_mean_over_all_orders_of_what_it_adds(models):
+    """Five words, by the texts themselves: the weights of coalitions written down once more."""
+    from math import factorial
+
+    model = models("clip")
+    text = "a red dog on grass"
+    [record] = explained(model, batch=batch_of(model, [(1, 0)], [text]))
+    image, words = image_of(model, record), record.words
+    scores = {}
+    for bits in range(32):
+        kept = [bool(bits >> n & 1) for n in range(5)]
+        scores[bits] = float(
+            embeds(model, [" ".join(w for w, k in zip(text.split(), kept, strict=True) if k)])[0] @ image
+        )
+        assert only(text, words, kept) == " ".join(w for w, k in zip(text.split(), kept, strict=True) if k)
+    for n in range(5):
+        others = [bits for bits in range(32) if not bits >> n & 1]
+        share = sum(
+            factorial(bits.bit_count())
+            * factorial(4 - bits.bit_count())
+            / factorial(5)
+            * (scores[bits | 1 << n] - scores[bits])
+            for bits in others
+        )
+        assert record.fields["words/share"][n] == pytest.approx(share, abs=1e-5)
+    assert not record.fields["words/error"].any()
+
+
+def test_long_captions_are_estimated_with_an_error_and_still_sum(models):
+    model = models("clip")
+    text = "a red dog on green grass under a blue sky"  # 10 words
+    batch = batch_of(model, [(1, 0)], [text])
+    [exact], [sampled] = (explained(model, batch=batch, texts=texts) for texts in (1024, 60))
+    assert not exact.fields["words/error"].any()
+    error = sampled.fields["words/error"]
+    assert (error > 0).all()
+    off = sampled.fields["words/share"] - exact.fields["words/share"]
+    assert 0.2 < np.sqrt(np.square(off).mean() / np.square(error).mean()) < 3
+    assert sampled.fields["words/share"].sum() == pytest.approx(exact.fields["words/share"].sum(), abs=1e-5)
+
+
+def test_a_phrase_is_the_mean_of_itself_alone_and_of_what_leaves_with_it(models):
+    model = models("clip")
+    text = "a red dog and two blue cats"
+    batch = batch_of(model, [(2, 0)], [text], {0: [(0, 9), (14, 27)]})
+    [record] = explained(model, batch=batch)
+    assert [phrase.text for phrase in record.phrases] == ["a red dog", "two blue cats"]
+    whole, first, second, without_first, without_second = (
+        float(e @ image_of(model, record))
+        for e in embeds(model, [text, "a red dog", "two blue cats", "and two blue cats", "a red dog and"])
+    )
+    expected = [(first + whole - without_first) / 2, (second + whole - without_second) / 2]
+    np.testing.assert_allclose(record.fields["phrases/share"], expected, atol=1e-6)
+
+
+def test_methods_that_explain_no_direction_have_words_and_phrases_by_balanced_flow(models):
+    model = models("clip")
+    flow = explained(model)
+    for record, other in zip(explained(model, "attention"), flow, strict=True):
+        for name in ("words/map", "phrases/map", "words/share"):
+            np.testing.assert_allclose(record.fields[name], other.fields[name], atol=1e-7)
+    plain = explained(model, gradient="plain")
+    assert any(
+        np.abs(a.fields["words/map"] - b.fields["words/map"]).max() > 1e-4 for a, b in zip(plain, flow, strict=True)
+    )
+
+
+def test_several_views_share_a_patch_among_finer_cells(models):
+    model = models("clip")
+    for record, one in zip(explained(model, shifts=3), explained(model), strict=True):
+        rows, columns = model.spec.grid
+        assert record.fields["words/map"].shape[1:] == (2 * rows, 2 * columns) == record.map.shape
+        np.testing.assert_allclose(record.fields["words/share"], one.fields["words/share"], atol=1e-6)
+        total = record.fields["words/map"].sum((1, 2)) + record.fields["words/rest"]
+        np.testing.assert_allclose(total, record.fields["words/share"], atol=1e-5)
+
+
+def test_nothing_is_left_of_the_hooks_and_captions_without_words_have_none(models):
+    model = models("clip")
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model._model.modules())
+    assert hooks == 0
+    [record] = explained(model, batch=batch_of(model, [(0, 0)], ["\N{ZERO WIDTH SPACE}"]))
+    assert record.fields["words/map"].shape[0] == len(record.words)
+    assert record.phrases == ()
+    assert torch.is_grad_enabled()
+
+
+def test_a_method_with_word_maps_of_its_own_is_refused(models):
+    model = models("clip")
+    giving = [
+        name for name, m in METHODS.items() if any(f.name == "words/map" for f in m.fields(m.params(), _target()))
+    ]
+    for name in giving:
+        with pytest.raises(UsageError, match=f"--words: {name} gives words x regions of its own"):
+            explained(model, name)
+
+
+def _target():
+    from mmel_cli.attribution.base import Target
+
+    return Target("", "", (1,))
