@@ -102,6 +102,7 @@ class InputConfig(Section):
     caption: str | None = None  # for a single image
     caption_column: str | None = None  # of metadata and tables
     image_column: str | None = None  # the same
+    prompts: Path | None = None  # a file of texts, one a line, in the place of captions
 
 
 class ImageConfig(Section):

@@ -67,6 +67,7 @@ class Failure:
     id: str
     stage: str  # "pair", "image", "caption" or "model"
     error: str
+    image: tuple[str, ImageRef] | None = field(default=None, compare=False)  # of a source: where the rest is at fault
 
 
 @dataclass(frozen=True)

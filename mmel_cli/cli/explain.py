@@ -26,6 +26,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     caption: Annotated[str | None, typer.Option("--caption", help="The caption, when INPUT is one image.")] = None,
     caption_column: options.CaptionColumn = None,
     image_column: options.ImageColumn = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", help="A file of texts, one a line, for every image; see above.")
+    ] = None,
     config: options.ConfigFile = None,
     model: options.Model = None,
     method: Annotated[
@@ -58,12 +61,17 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     INPUT is recognised in this order, and the choice is printed:
 
     \b
-    one image          with --caption
+    one image          with --caption or --prompts
     imagefolder        a folder with metadata.csv or .jsonl, or that file
     COCO captions      a folder with one captions JSON, or the JSON
     table              a folder with one .csv or .tsv, or the table
     sidecar files      a folder of images: a.jpg with a.caption or a.txt
     tar shards         a folder of .tar files, or one (webdataset, img2dataset)
+    images             with --prompts: a folder of images, or one image
+
+    With --prompts FILE each image is explained for each text of FILE, in the place of its captions: one text a line in
+    UTF-8, blank lines skipped, a text twice refused. A record is image#k, k the number of the text from 0; masks, boxes
+    and phrases of INPUT belong to its captions and are not read.
 
     Models, by hub id or folder; any other kind is refused by name:
 
@@ -98,6 +106,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     }
     given |= {"dtype": dtype, "batch_size": batch_size, "workers": workers, "limit": limit}
     given |= {"input.caption": caption, "input.caption_column": caption_column, "input.image_column": image_column}
+    given |= {"input.prompts": prompts}
     several = method is not None and "," in method
     if several and method is not None:
         configs = load_configs(method, config, settings or (), given)

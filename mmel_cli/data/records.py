@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmel_cli.data.captions import NO_CAPTION, check_caption
-from mmel_cli.data.paths import file_ref, is_storable, record_id, resolve, shown
+from mmel_cli.data.paths import file_ref, is_storable, readable_image, record_id, resolve, shown
 from mmel_cli.data.rows import Row
 from mmel_cli.errors import RecordError
 from mmel_cli.types import Box, Failure, ImageRef, Sample
@@ -81,7 +81,8 @@ class RowReader:
             boxes = boxes_in(row.get("boxes"), where)
             captions = captions_in(row, self.caption_column, where)
         except RecordError as error:
-            yield Failure(given or record_id(image, self.seen.number(image)), error.stage, str(error))
+            identity = given or record_id(image, self.seen.number(image))
+            yield Failure(identity, error.stage, str(error), readable_image(self.root, image))
             return
         for caption in captions:
             number = self.seen.number(image)
@@ -91,12 +92,12 @@ class RowReader:
             try:
                 text = check_caption(caption, where)
             except RecordError as error:
-                yield Failure(identity, error.stage, str(error))
+                yield Failure(identity, error.stage, str(error), (image, ref))
                 continue
             if self.seen.is_new(identity):
                 yield Sample(identity, image, ref, text, mask, boxes)
             else:
-                yield Failure(identity, "pair", f"id {shown(identity)} in {where} is not unique")
+                yield Failure(identity, "pair", f"id {shown(identity)} in {where} is not unique", (image, ref))
 
     def _mask(self, folders: Sequence[str], row: Row, where: str) -> ImageRef | None:
         if row.get("mask") in (None, ""):

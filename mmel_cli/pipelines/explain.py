@@ -137,7 +137,7 @@ def _explain(
     with ExitStack() as stack:
         for folder in folders:
             stack.enter_context(folder)
-        runs = _runs(folders, list(places.values()), events)
+        runs = _runs(folders, list(places.values()), source, events)
         for run in runs:
             run.folder.note(notes(run.engine, run.info, source))
             label = f"{run.info.method}: " if len(runs) > 1 else ""
@@ -154,7 +154,7 @@ def _explain(
     return summaries, stop.signal
 
 
-def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], events: Events) -> list[Run]:
+def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], source: Source, events: Events) -> list[Run]:
     """The model, loaded once, with each method, and what is done."""
     model = load_model(configs[0].model.name, configs[0].device, configs[0].dtype, configs[0].model.image_size)
     left_out = LeftOut(model) if configs[0].word_values else None
@@ -165,7 +165,7 @@ def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], events: Ev
         engine = replace(engine, left_out=left_out)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
-        info = run_info(engine, config)
+        info = run_info(engine, config, source)
         done, damaged = committed_records(folder.path, folder.path / ARCHIVE, info.identity)
         warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
         runs.append(Run(folder, config, engine, info, done, warnings))

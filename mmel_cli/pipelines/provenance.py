@@ -15,7 +15,7 @@ from mmel_cli.runs import fingerprint, run_identity
 from mmel_cli.types import RunInfo, Trained
 
 
-def run_info(engine: Engine, config: RunConfig) -> RunInfo:
+def run_info(engine: Engine, config: RunConfig, source: Source) -> RunInfo:
     """What every shard of a run says of it."""
     spec = engine.model.spec
     info = RunInfo(
@@ -36,7 +36,7 @@ def run_info(engine: Engine, config: RunConfig) -> RunInfo:
         fields=cast("ArchiveOptions", config.archive).kept(engine.fields),
         gradient=gradient_of(engine.params),
         trained=cast("Trained", engine.described.get("trained", "untrained")),
-        identity=run_identity(config.plain(), made_with(spec) | versions_of(engine) | engine.decides),
+        identity=run_identity(config.plain(), made_with(spec) | versions_of(engine) | engine.decides | source.decides),
         described=engine.described,
     )
     return replace(info, config_sha256=fingerprint(info.identity))

@@ -27,6 +27,7 @@ SETTINGS: dict[str, Decides] = {
     "heatmap": "pictures",
     "plots": "neither",
     "input": "numbers",  # which images and captions are read
+    "input.prompts": "neither",  # where the file lies: the SHA-256 of its texts counts
     "image.geometry": "numbers",
     "image.limits": "neither",  # they only refuse
     "word_values": "numbers",  # whether there are any
