@@ -106,6 +106,8 @@ class Method:
     target)` what else a reader wants to know of them; `version` is raised when the same parameters give other numbers.
     `one_head(params)` asks for the published Grad-ECLIP forward (METHOD 2, heads: single).
     `on_probe` says what it does where a tower has no class token but pools with a probe (SigLIP).
+    `caption_blind`: its map of an image is the same for any caption (it may depend on the record), so that it has none
+    for the difference of two scores.
     `fuse(fields, params, state)`, of a method that has it, makes the final map from its other fields alone, so that an
     archive can be fused again without the model.
     """
@@ -124,6 +126,7 @@ class Method:
     version: str = "1"
     one_head: Callable[[Any], bool] = lambda _params: False
     on_probe: str = "the same: it looks at scores alone"
+    caption_blind: bool = False
     fuse: Callable[[dict[str, Tensor], Any, Any], Tensor] | None = None
 
     @property

@@ -19,6 +19,8 @@ class Request:
     caption_column: str | None = None  # of a table
     image_column: str | None = None  # of a table
     prompts: tuple[str, ...] = ()  # texts that every image is explained for, whatever captions there are
+    against: str | None = None  # the text that every caption is explained against
+    against_other: bool = False  # or the next other caption of the image
 
     @property
     def folder(self) -> Path:
@@ -41,7 +43,7 @@ class Source:
 
     def plain(self) -> dict[str, Any]:
         """What run.yaml keeps: the name in SOURCES, the resolved path, the layout, and the options that were given."""
-        given = {name: value for name, value in asdict(self.request).items() if value not in (None, ())}
+        given = {name: value for name, value in asdict(self.request).items() if value not in (None, (), False)}
         given |= {"prompts": list(self.request.prompts)} if self.request.prompts else {}
         return {"source": self.name} | given | {"path": str(resolved(self.request.path)), "layout": self.layout}
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmel_cli.data import against as rivals
 from mmel_cli.data import bare, coco, metadata, sidecar, single, table, tars
 from mmel_cli.data.base import OPTIONS, Recognise, Request, Source, refuse_caption
 from mmel_cli.data.clues import unrecognised
@@ -24,13 +25,15 @@ SOURCES: dict[str, Recognise] = {
 """By name, in the order in which an input is recognised."""
 
 
-def open_source(
+def open_source(  # noqa: PLR0913 - one parameter an option
     path: Path,
     *,
     caption: str | None = None,
     caption_column: str | None = None,
     image_column: str | None = None,
     prompts: Path | None = None,
+    against: str | None = None,
+    against_other: bool = False,
 ) -> Source:
     """The source of an input: the first of SOURCES that recognises it.
 
@@ -40,12 +43,14 @@ def open_source(
         caption_column: of a table.
         image_column: of a table.
         prompts: a file of texts, one a line, that every image is explained for in the place of its captions.
+        against: a text that captions are explained against.
+        against_other: captions are explained against another caption of their image.
 
     Raises:
         UsageError: if there is nothing to read, or the options do not fit.
     """
     texts = () if prompts is None else read_prompts(prompts)
-    return _open_any(Request(path, caption, caption_column, image_column, texts))
+    return _open_any(Request(path, caption, caption_column, image_column, texts, against, against_other))
 
 
 def reopen(plain: Mapping[str, Any], moved: Path | None = None) -> Source:
@@ -63,7 +68,7 @@ def reopen(plain: Mapping[str, Any], moved: Path | None = None) -> Source:
     if path is None:
         raise UsageError("no run.yaml says where it lies")
     options = {key: text for key in OPTIONS if isinstance(text := plain.get(key), str)}
-    request = Request(path, **options, prompts=_noted_prompts(plain))
+    request = Request(path, **options, prompts=_noted_prompts(plain), against_other=plain.get("against_other") is True)
     if moved is not None or name is None:
         return _open_any(request)
     if name not in SOURCES:
@@ -105,9 +110,18 @@ def _open(request: Request, sources: Mapping[str, Recognise]) -> Source:
     for name, recognise in sources.items():
         source = recognise(request)
         if source is not None:
-            named = replace(source, name=name)
-            return prompted(named, request.prompts) if request.prompts else named
+            return _wrapped(replace(source, name=name))
     raise LookupError
+
+
+def _wrapped(source: Source) -> Source:
+    """With what takes the place of captions, and with what they are explained against."""
+    request = source.request
+    if request.prompts:
+        source = prompted(source, request.prompts)
+    if request.against is not None:
+        return rivals.against_text(source, request.against)
+    return rivals.against_other(source) if request.against_other else source
 
 
 def _check_there(path: Path) -> None:

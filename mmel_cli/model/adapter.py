@@ -130,9 +130,19 @@ class Adapter(Protocol):
         ...
 
     def capture(
-        self, images: list[Pixels], captions: Captions, pairs: list[tuple[int, int]], request: CaptureRequest
+        self,
+        images: list[Pixels],
+        captions: Captions,
+        pairs: list[tuple[int, int]],
+        request: CaptureRequest,
+        *,
+        against: list[int] | None = None,
     ) -> Capture:
-        """Explain `pairs` (image index, caption index); every image and caption is encoded once, whatever its pairs."""
+        """Explain `pairs` (image index, caption index); every image and caption is encoded once, whatever its pairs.
+
+        With `against`, a caption index a pair, all that the image side has is of the difference of two scores: the
+        caption's less that one's (METHOD 2). An adapter that has not "against" in `spec.gives` is not asked for it.
+        """
         ...
 
     def embed_images(

@@ -51,7 +51,7 @@ class TwoTowers:
             name=parts.name,
             family=parts.family,
             files=parts.files,
-            gives=parts.gives,
+            gives=parts.gives | {"against"},
             image_size=(height, width),
             patch=parts.vision.patch,
             grid=(height // parts.vision.patch, width // parts.vision.patch),
@@ -73,7 +73,13 @@ class TwoTowers:
         return self._text.tokenize(captions)
 
     def capture(
-        self, images: list[Pixels], captions: Captions, pairs: list[tuple[int, int]], request: CaptureRequest
+        self,
+        images: list[Pixels],
+        captions: Captions,
+        pairs: list[tuple[int, int]],
+        request: CaptureRequest,
+        *,
+        against: list[int] | None = None,
     ) -> Capture:
         """See adapter.Adapter."""
         rows, columns = torch.tensor(pairs, device=self._model.device).T
@@ -85,12 +91,20 @@ class TwoTowers:
         constant = RULES[request.gradient].norm
         score, to_image, to_text = cosine(image_embeds[rows], text_embeds[columns], constant=constant)
         unit = normalize(image_embeds.detach().float(), dim=-1)
+        read_as = text_embeds
         if request.one_head:  # each modified tower is explained against the other as the model runs it
             true_image, true_text = self.embed_images(values), self.embed_texts(captions)
             score, to_image, _ = cosine(image_embeds[rows], true_text[columns], constant=constant)
             _, _, to_text = cosine(true_image[rows], text_embeds[columns], constant=constant)
-            unit = true_image
-        texts = normalize(text_embeds.detach().float(), dim=-1)[columns]
+            unit, read_as = true_image, true_text
+        units = normalize(text_embeds.detach().float(), dim=-1)
+        texts: tuple[Tensor, ...] = (units[columns],)
+        against_score = None
+        if against is not None:
+            others = torch.tensor(against, device=self._model.device)
+            texts = (units[columns], units[others])
+            against_score, less, _ = cosine(image_embeds[rows], read_as[others], constant=constant)
+            to_image = to_image - less
         optional = self._optional(seen, rows, texts, request)
         w_text = self._pulled(pull_back_batched, text_embeds, words_read.o, columns, to_text) if request.whole else []
         starts = [*seen.o, *seen.entering]
@@ -103,30 +117,39 @@ class TwoTowers:
             image=self._vision.tower(seen, back[: len(seen.o)], rows, request),
             text=self._text.tower(words_read, w_text, columns, captions, request),
             image_embeds=unit[rows],
+            against_score=against_score,
             **optional,
         )
 
-    def _optional(self, seen: Recording, rows: Tensor, texts: Tensor, request: CaptureRequest) -> dict[str, Any]:
-        """The parts of a Capture that were asked for, but what enters; `texts` are the pairs' unit embeddings."""
+    def _optional(
+        self, seen: Recording, rows: Tensor, texts: tuple[Tensor, ...], request: CaptureRequest
+    ) -> dict[str, Any]:
+        """The parts of a Capture that were asked for, but what enters.
+
+        `texts` are the unit embeddings of the pairs' captions, and of what these are against, if anything.
+        """
         side, parts = self._vision, dict[str, Any]()
+        text = texts[0] if len(texts) == 1 else texts[0] - texts[1]
         if request.own and seen.own is not None:
             constant = RULES[request.gradient].norm
             w = []
             for embeds, o in zip(seen.own.embeds, seen.own.o, strict=True):
-                _, to_layer, _ = cosine(embeds[rows], texts, constant=constant)
-                w += self._pulled(partial(pull_back, keep=True), embeds, [o], rows, to_layer)
+                to_layer = [cosine(embeds[rows], unit, constant=constant)[1] for unit in texts]
+                to = to_layer[0] if len(texts) == 1 else to_layer[0] - to_layer[1]
+                w += self._pulled(partial(pull_back, keep=True), embeds, [o], rows, to)
             parts["own"] = side.own(seen.own, w, rows, request)
         with torch.no_grad():
             if request.hidden:
                 parts["hidden"] = tuple(side.patches(output)[rows].float() for output in seen.outputs)
             if request.alignment:
                 layers = [side.project(side.patches(output)) for output in seen.outputs]
-                parts["alignment"] = cosines(layers, rows, texts)
+                parts["alignment"] = cosines(layers, rows, text)
             if request.alone:
-                parts["alone"] = cosines(side.alone(seen, request), rows, texts)
+                parts["alone"] = cosines(side.alone(seen, request), rows, text)
             if request.surgery:
                 patches = normalize(side.surgery(seen, request).float(), dim=-1)[rows]
-                parts["surgery"] = Surgery(patches, texts, self.embed_texts(self.tokenize([""]))[0])
+                empty = self.embed_texts(self.tokenize([""]))[0]  # in a difference it cancels
+                parts["surgery"] = Surgery(patches, text, empty if len(texts) == 1 else torch.zeros_like(empty))
         return parts
 
     def _pulled(self, back: PullBack, embeds: Tensor, at: list[Tensor], index: Tensor, to: Tensor) -> list[Tensor]:

@@ -21,6 +21,7 @@ from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, LeftOut
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
+from mmel_cli.pipelines.differences import against_numbers
 from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.tensors import Attribution, Capture, Pixels, Probe
 from mmel_cli.types import Explanation, Failure, Sample
@@ -129,6 +130,8 @@ class Engine:
     ) -> tuple[list[Explanation], list[Failure]]:
         keys = {key: i for i, key in enumerate(dict.fromkeys(s.ref.key for s in batch.samples))}
         texts = {text: i for i, text in enumerate(dict.fromkeys(s.caption for s in batch.samples))}
+        own_texts = list(texts)
+        against = against_numbers(batch.samples, texts, self.method, self.model)
         captions = self.model.tokenize(list(texts))
         pairs = [(keys[sample.ref.key], texts[sample.caption]) for sample in batch.samples]
         pixels = [batch.images[key].pixels for key in keys]
@@ -138,19 +141,21 @@ class Engine:
         for view in self.views:
             seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
             make = partial(self.model.capture, seen, captions, pairs)
+            make = partial(make, against=against) if against else make
             capture = shared.capture(self.request, view, tuple(s.id for s in batch.samples), make)
-            probe = self._probe(seen, captions, pairs)  # of what this view shows
+            probe = self._probe(seen, captions, pairs, against)  # of what this view shows
             capture = replace(capture, **hints, probe=probe)
-            unmoved = unmoved or (capture.score, capture.image_embeds)  # of the image as it is
+            unmoved = unmoved or (capture.score, capture.image_embeds, capture.against_score)  # of the image as it is
             attribution = self.method.explain(capture, self.params, self.state)
             self._check(attribution, capture)
             seen_by.append((view, attribution))
         assert unmoved is not None  # noqa: S101 - there is always one view
-        score, image_embeds = unmoved
+        score, image_embeds, against_score = unmoved
         several = len(seen_by) > 1
         together = overlay(seen_by, self._of_method, self.model.spec.image_size) if several else seen_by[0][1]
         arrays, scores = {name: _numpy(values) for name, values in together.fields.items()}, _numpy(score)
-        word_values = self._word_values(image_embeds, captions, list(texts), columns)
+        less = [None] * len(columns) if against_score is None else _numpy(against_score).tolist()
+        word_values = self._word_values(image_embeds, captions, own_texts, columns)
         explanations, failures = [], []
         for number, (sample, column) in enumerate(zip(batch.samples, columns, strict=True)):
             own = {name: values[number] for name, values in arrays.items()}
@@ -163,8 +168,12 @@ class Engine:
                 box=decoded.pixels.box,
                 score=float(scores[number]),
                 logit=self.model.spec.scoring.logit(float(scores[number])),
+                against=sample.against,
+                against_score=less[number],
                 **self._caption_side(captions, column, own, word_values[number]),
             )
+            if against and captions.truncated[against[number]]:
+                explanation = replace(explanation, truncated=True)
             if _finite(explanation):
                 explanations.append(explanation)
             else:
@@ -210,13 +219,16 @@ class Engine:
         truncated = bool(captions.truncated[column])
         return {"fields": arrays | word_values, "tokens": tokens, "words": words, "truncated": truncated}
 
-    def _probe(self, pixels: list[Pixels], captions: Captions, pairs: list[tuple[int, int]]) -> Probe | None:
+    def _probe(
+        self, pixels: list[Pixels], captions: Captions, pairs: list[tuple[int, int]], against: list[int] | None
+    ) -> Probe | None:
         """For methods that look at altered inputs."""
         if "probe" not in self.method.needs:
             return None
         device = self.model.spec.device
         rows, columns = torch.tensor(pairs, device=device).T
-        return CoverProbe(self.model, _stacked(pixels).to(device), captions, rows, columns)
+        others = None if against is None else torch.tensor(against, device=device)
+        return CoverProbe(self.model, _stacked(pixels).to(device), captions, rows, columns, others)
 
     def _hints(self, batch: Batch, truth: dict[str, np.ndarray]) -> dict[str, Any]:
         """The parts of a Capture that come from the pairs and not from the model."""
@@ -269,7 +281,8 @@ def _stacked(pixels: list[Pixels]) -> Tensor:
 
 def _finite(explanation: Explanation) -> bool:
     arrays = explanation.fields.values()
-    return bool(np.isfinite(explanation.score)) and all(bool(np.isfinite(array).all()) for array in arrays)
+    scores = [score for score in (explanation.score, explanation.against_score) if score is not None]
+    return bool(np.isfinite(scores).all()) and all(bool(np.isfinite(array).all()) for array in arrays)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

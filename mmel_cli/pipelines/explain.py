@@ -257,8 +257,9 @@ class _Pass:
 
 
 def open_input(path: Path, config: RunConfig) -> Source:
-    """The source of a run, with the settings of the group `input`."""
-    return open_source(path, **config.input.model_dump())
+    """The source of a run, with the settings of the groups `input` and `against`."""
+    against = config.against
+    return open_source(path, **config.input.model_dump(), against=against.text, against_other=against.other)
 
 
 def entries(source: Source, config: RunConfig) -> Iterator[Sample | Failure]:

@@ -11,6 +11,7 @@ from layouts import pairs, png, write
 from mmel_cli import load_archive
 
 TEXTS = ["a red dog", "a blue cat", "nothing", "two dogs and a cat"]
+PAINTED = ("run5",)
 QUICK = ["--set", "comparison.resamples=99", "--set", "faithfulness.steps=3"]
 
 
@@ -25,6 +26,7 @@ def folder(tmp_path):
 
 def explain(mmel, folder, tiny, out, *more):
     options = ["--model", tiny, "--device", "cpu", "--prompts", folder / "p.txt", "--set", "archive.shard_size=5"]
+    options += [] if out in PAINTED else ["--set", "heatmaps=false"]
     return mmel("explain", folder / "in", "--out", folder / out, *options, *more)
 
 

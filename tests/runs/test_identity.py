@@ -44,6 +44,8 @@ def test_numbers_are_what_maps_depend_on():
         "image.geometry",
         "model.image_size",
         "word_values",
+        "against.text",
+        "against.other",
         "input.caption",
         "input.caption_column",
         "input.image_column",
