@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from mmel_cli.attribution import Method
 from mmel_cli.errors import MmelError, ModelError
-from mmel_cli.model import Adapter
+from mmel_cli.model import Adapter, Captions
 from mmel_cli.types import Sample
 
 
@@ -27,3 +29,12 @@ def against_numbers(
     if "against" not in model.spec.gives:
         raise ModelError(f"the {model.spec.family} model {model.spec.name} does not take --against")
     return [texts.setdefault(rival, len(texts)) for rival in rivals]
+
+
+def read_alike(captions: Captions, one: int, other: int) -> bool:
+    """Whether the model reads two texts as the same tokens: their difference is nothing but rounding.
+
+    They may differ in what the tokenizer drops, or behind the tokens that the model reads.
+    """
+    same = torch.equal(captions.ids[one], captions.ids[other])
+    return same and torch.equal(captions.mask[one], captions.mask[other])

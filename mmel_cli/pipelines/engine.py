@@ -21,7 +21,7 @@ from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, LeftOut
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
-from mmel_cli.pipelines.differences import against_numbers
+from mmel_cli.pipelines.differences import against_numbers, read_alike
 from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.tensors import Attribution, Capture, Pixels, Probe
 from mmel_cli.types import Explanation, Failure, Sample
@@ -174,7 +174,10 @@ class Engine:
             )
             if against and captions.truncated[against[number]]:
                 explanation = replace(explanation, truncated=True)
-            if _finite(explanation):
+            if against and read_alike(captions, column, against[number]):
+                reason = "the model reads its caption and the text that it is against as the same tokens"
+                failures.append(Failure(sample.id, "caption", reason))
+            elif _finite(explanation):
                 explanations.append(explanation)
             else:
                 failures.append(Failure(sample.id, "model", "what was computed is not finite; try --dtype float32"))

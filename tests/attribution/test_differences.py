@@ -251,6 +251,19 @@ def test_the_engine_gives_both_scores_and_leaves_the_caption_side_alone(tiny):
         assert like.against_score is None
 
 
+def test_texts_that_the_model_reads_alike_are_a_failure_and_no_map_of_rounding(tiny):
+    """Longer than the context, they differ behind what is read."""
+    model = load_model(str(tiny), "cpu", "float32")
+    engine = Engine.build(model, METHODS["flow"], METHODS["flow"].params())
+    batch = batch_of(model, ["two blue cats", "a red dog"])
+    long = "a red dog " * 40
+    batch.samples[0] = replace(batch.samples[0], caption=f"{long}cat", against=f"{long}dog")
+    explained, (failure,) = engine.explain(batch)
+    assert [record.against for record in explained] == ["a red dog"]
+    assert (failure.id, failure.stage) == (batch.samples[0].id, "caption")
+    assert "same tokens" in failure.error
+
+
 def test_what_cannot_be_explained_is_refused_by_name(tiny):
     model = load_model(str(tiny), "cpu", "float32")
     blind = Engine.build(model, METHODS["rollout"], METHODS["rollout"].params())
