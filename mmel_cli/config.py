@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 from pydantic.dataclasses import dataclass as validated
 
 from mmel_cli.archive import ArchiveOptions
@@ -104,6 +113,26 @@ class InputConfig(Section):
     caption: str | None = None  # for a single image
     caption_column: str | None = None  # of metadata and tables
     image_column: str | None = None  # the same
+    prompts: Path | None = None  # a file of texts, one a line, in the place of captions
+
+
+class AgainstConfig(Section):
+    """What the score of each caption is explained against: nothing, a text, or the image's next other caption."""
+
+    text: str | None = None
+    other: bool = False
+
+    @field_validator("other")
+    @classmethod
+    def _alone(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("text") is not None:
+            raise ValueError("against.text says already what captions are explained against; leave one out")
+        return value
+
+    @property
+    def given(self) -> bool:
+        """Whether differences are explained."""
+        return self.other or self.text is not None
 
 
 class ImageConfig(Section):
@@ -150,6 +179,7 @@ class RunConfig(Section):
     word_values: bool = True
     words: _Words = _Words()  # type: ignore[valid-type]
     input: InputConfig = InputConfig()
+    against: AgainstConfig = AgainstConfig()
     image: ImageConfig = ImageConfig()
     method: MethodConfig = Field(default={"name": DEFAULT_METHOD}, validate_default=True)
     archive: _Archive = _Archive()  # type: ignore[valid-type]
@@ -172,6 +202,17 @@ class RunConfig(Section):
             name: tuple(item) if isinstance(item, list) else item for name, item in value.items() if name != "name"
         }
         return MethodConfig.model_construct(name=method.name, params=TypeAdapter(params).validate_python(given))
+
+    @field_validator("method")
+    @classmethod
+    def _looks_at_captions(cls, value: MethodConfig, info: ValidationInfo) -> MethodConfig:
+        against = info.data.get("against")
+        if isinstance(against, AgainstConfig) and against.given and METHODS[value.name].caption_blind:
+            fit = ", ".join(name for name, method in METHODS.items() if not method.caption_blind)
+            raise ValueError(
+                f"{value.name} makes the same map for any caption: none of a difference; choose from {fit}"
+            )
+        return value
 
     @field_serializer("method")
     def _flat(self, value: MethodConfig) -> dict[str, Any]:

@@ -173,7 +173,12 @@ class Directions:
 
 @dataclass(frozen=True)
 class Capture:
-    """All that a method may know of P image-caption pairs."""
+    """All that a method may know of P image-caption pairs.
+
+    Where a pair is explained against another text, the image's side (the gradients of `image`, `entering` and `own`,
+    `alignment`, `alone`, `surgery`, the images of `probe`) is of the difference of the two scores; `score`, `text` and
+    the tokens of `probe` are the caption's.
+    """
 
     score: Float[Tensor, "pairs"]  # cosine of the two embeddings
     grid: tuple[int, int]  # patches: height, width
@@ -191,6 +196,7 @@ class Capture:
     truth: Float[Tensor, "pairs height width"] | None = None  # the part of each cell inside the mask; if needed
     seeds: tuple[int, ...] = ()  # one a pair, from its record id; if needed
     probe: Probe | None = None  # the pairs to look at again, altered; if needed
+    against_score: Float[Tensor, "pairs"] | None = None  # cosine with the text that the caption is against, if any
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class Sample:
     mask: ImageRef | None = None  # what the caption is about, as an image of the same size, non-zero inside
     boxes: tuple[Box, ...] = ()
     phrases: tuple[Phrase, ...] = ()  # of the caption, in its order; none: the input names none
+    against: str | None = None  # the text whose score is taken from the caption's, if a difference is explained
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Failure:
     id: str
     stage: str  # "pair", "image", "caption" or "model"
     error: str
+    image: tuple[str, ImageRef] | None = field(default=None, compare=False)  # of a source: where the rest is at fault
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Explanation:
     id: str
     image: str
     caption: str
-    truncated: bool  # some of the caption's tokens were not read: it was longer than the model's context
+    truncated: bool  # tokens of the caption, or of what it is against, were not read: it exceeded the model's context
     score: float  # cosine of the image and text embeddings
     image_size: tuple[int, int]  # height, width of the original, in pixels
     box: Box  # the part of the original that the grid covers
@@ -84,6 +86,8 @@ class Explanation:
     logit: float = float("nan")  # the score as the model's own loss sees it: with its temperature and bias
     tokens: tuple[str, ...] = ()  # the caption's tokens that evidence may be attributed to
     words: tuple[Word, ...] = ()  # made of these tokens
+    against: str | None = None  # the map explains the caption's score less that of this text; None: the score itself
+    against_score: float | None = None  # the cosine of the image and that text
 
     @property
     def map(self) -> Map:
@@ -144,6 +148,12 @@ class RunInfo:
     def word_values(self) -> bool:
         """Whether it keeps what the score loses without each word."""
         return any(field.name == WORD_VALUE.name for field in self.fields)
+
+    @property
+    def against(self) -> bool:
+        """Whether it explains differences: its archive then has the columns of what captions are against."""
+        group = self.config.get("against")
+        return isinstance(group, dict) and (group.get("text") is not None or group.get("other") is True)
 
     @property
     def sizes(self) -> Sizes:

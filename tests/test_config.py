@@ -50,6 +50,7 @@ VIEWS = {"gradient": "plain", "shifts": 1, "zooms": []}
 OTHER = {
     "model.name": "x", "model.image_size": [32, 48], "device": "cpu", "dtype": "float16",
     "input.caption": "c", "input.caption_column": "d", "input.image_column": "e",
+    "input.prompts": "p.txt", "against.text": "t",
     "image.geometry": "squash", "method.name": "flow", "method.layers": "last", "method.text_layers": 2,
     "method.scales": [1], "method.gradient": "balanced-norms", "method.shifts": 5, "method.zooms": [0.8],
     "method.weights": "w", "archive.channels": "final",

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from mmel_cli.archive.safety import open_safely
-from mmel_cli.archive.schema import SCALE, TOKENS_TEXT, WORDS_SPAN, WORDS_TEXT
+from mmel_cli.archive.schema import AGAINST, SCALE, TOKENS_TEXT, WORDS_SPAN, WORDS_TEXT
 from mmel_cli.archive.writer import SHARDS
 from mmel_cli.errors import ArchiveError, DamagedError
 from mmel_cli.fields import PHRASE_SPAN
@@ -162,6 +162,8 @@ def _record(file: h5py.File, row: int, info: RunInfo) -> Explanation:
         fields={f.name: _read(file, f.name, row)[tuple(slice(n) for n in f.shape(own))] for f in info.fields},
         tokens=tokens,
         words=words,
+        against=str(_read(file, AGAINST, row)) if info.against else None,
+        against_score=float(_read(file, "against_score", row)) if info.against else None,
     )
 
 

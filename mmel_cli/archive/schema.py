@@ -24,6 +24,7 @@ SCALE = "_scale"  # suffix of the float32 factor that goes with a float16 datase
 TEXTS = ("id", "image", "caption")
 TOKENS_TEXT, WORDS_TEXT, WORDS_SPAN, TEXT_CRC = "tokens/text", "words/text", "words/span", "text_crc32"
 PAD_SPAN = -1
+AGAINST = "against"
 _BASE: dict[str, tuple[Any, tuple[int, ...]]] = {
     "id": (TEXT, ()),
     "image": (TEXT, ()),
@@ -70,6 +71,8 @@ def columns(info: RunInfo) -> dict[str, tuple[Any, tuple[int, ...]]]:
     """Type and shape of one record, by dataset, of everything that is no field."""
     count = info.max_tokens
     every: dict[str, tuple[Any, tuple[int, ...]]] = dict(_BASE)
+    if info.against:
+        every |= {AGAINST: (TEXT, ()), "against_score": (np.float32, ())}
     every |= {TOKENS_TEXT: (TEXT, (count,)), WORDS_TEXT: (TEXT, (count,)), WORDS_SPAN: (np.int32, (count, 2))}
     return every
 
@@ -87,7 +90,10 @@ def check_fields(declared: Iterable[Field], info: RunInfo) -> None:
 
 
 def text_crc32(texts: Iterable[str]) -> int:
-    """CRC-32 of a record's id, image, caption, padded tokens and padded words: HDF5 keeps no checksum of text."""
+    """CRC-32 of a record's id, image, caption, what that is against (if anything), padded tokens and padded words.
+
+    HDF5 keeps no checksum of text.
+    """
     return zlib.crc32("\0".join(texts).encode())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmel_cli.archive.reader import archive_files, phrases_in
 from mmel_cli.archive.safety import open_safely
-from mmel_cli.archive.schema import TEXT_CRC, TEXTS, TOKENS_TEXT, WORDS_TEXT, text_crc32
+from mmel_cli.archive.schema import AGAINST, TEXT_CRC, TEXTS, TOKENS_TEXT, WORDS_TEXT, text_crc32
 from mmel_cli.errors import ArchiveError
 from mmel_cli.fields import Field, Sizes
 from mmel_cli.types import RunInfo
@@ -99,13 +99,13 @@ def _text_damage(file: h5py.File) -> Iterator[str]:
     """Text against its CRC-32."""
     for row in range(len(file["id"])):
         try:
-            texts = [file[name].asstr()[row] for name in TEXTS]
+            texts = [file[name].asstr()[row] for name in (*TEXTS, AGAINST) if name in file]
             padded = [name for name in (TOKENS_TEXT, WORDS_TEXT) if name in file]
             if text_crc32([*texts, *(text for n in padded for text in file[n].asstr()[row])]) == file[TEXT_CRC][row]:
                 continue
         except (OSError, UnicodeDecodeError, ValueError):
             pass
-        yield f"id, image, caption, tokens or words, record {row}: damaged (CRC-32)"
+        yield f"id, image, caption, against, tokens or words, record {row}: damaged (CRC-32)"
 
 
 def _against_summary(path: Path, records: int) -> list[str]:

@@ -137,7 +137,8 @@ def _texts(records: list[Explanation], info: RunInfo) -> dict[str, list[Any]]:
     none = (PAD_SPAN, PAD_SPAN)
     spans = [[*((word.start, word.end) for word in r.words), *[none] * (count - len(r.words))] for r in records]
     sums = [
-        text_crc32([r.id, r.image, r.caption, *row, *said]) for r, row, said in zip(records, tokens, words, strict=True)
+        text_crc32([r.id, r.image, r.caption, *([r.against] if r.against is not None else ()), *row, *said])
+        for r, row, said in zip(records, tokens, words, strict=True)
     ]
     return {TOKENS_TEXT: tokens, WORDS_TEXT: words, WORDS_SPAN: spans, TEXT_CRC: sums}
 

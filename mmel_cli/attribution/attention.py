@@ -27,4 +27,5 @@ METHOD = Method(
     on_probe="by default the probe's attention in the pooling layer; in an encoder layer the mean over all rows",
     params=LastLayerParams,
     explain=explain,
+    caption_blind=True,
 )

@@ -108,6 +108,8 @@ class Method:
     `on_probe` says what it does where a tower has no class token but pools with a probe (SigLIP).
     `along(side, params, state)`, of a method that has it, explains images along directions of the joint space in place
     of a caption, as a map each; phrases are explained by it (METHOD 9).
+    `caption_blind`: its map of an image is the same for any caption (it may depend on the record), so that it has none
+    for the difference of two scores.
     `fuse(fields, params, state)`, of a method that has it, makes the final map from its other fields alone, so that an
     archive can be fused again without the model.
     """
@@ -127,6 +129,7 @@ class Method:
     one_head: Callable[[Any], bool] = lambda _params: False
     on_probe: str = "the same: it looks at scores alone"
     along: Callable[[ImageSide, Any, Any], Tensor] | None = None
+    caption_blind: bool = False
     fuse: Callable[[dict[str, Tensor], Any, Any], Tensor] | None = None
 
     @property

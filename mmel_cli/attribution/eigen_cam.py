@@ -40,6 +40,7 @@ METHOD = Method(
     on_probe="by default of what the probe reads: patches behind the last norm",
     params=LastLayerParams,
     explain=explain,
+    caption_blind=True,
     fields=lambda _params, _target: (MAP,),
     needs=frozenset({"entering"}),
 )

@@ -19,6 +19,7 @@ METHOD = Method(
     on_probe="the same: it does not look at the model",
     params=LastLayerParams,
     explain=explain,
+    caption_blind=True,
     fields=lambda _params, _target: (MAP,),
     needs=frozenset({"truth"}),
 )

@@ -41,5 +41,6 @@ METHOD = Method(
     version="2",
     params=Params,
     explain=explain,
+    caption_blind=True,
     needs=frozenset({"seeds"}),
 )

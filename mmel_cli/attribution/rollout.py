@@ -36,4 +36,5 @@ METHOD = Method(
     on_probe="multiplied through the encoder layers, then the probe's row of the pooling layer",
     params=LayerParams,
     explain=explain,
+    caption_blind=True,
 )

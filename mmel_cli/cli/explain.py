@@ -11,6 +11,8 @@ from mmel_cli.cli import console, options
 from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED, UsageError
 from mmel_cli.names import METHODS, count
 
+_OTHER = "other"  # --against: the image's next other caption
+
 
 def _last_of_several(incomplete: str) -> list[str]:
     """Names that may stand where the last one after commas begins."""
@@ -26,6 +28,12 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     caption: Annotated[str | None, typer.Option("--caption", help="The caption, when INPUT is one image.")] = None,
     caption_column: options.CaptionColumn = None,
     image_column: options.ImageColumn = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", help="A file of texts, one a line, for every image; see above.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="TEXT", help="Why this caption, and not TEXT; see above.")
+    ] = None,
     config: options.ConfigFile = None,
     model: options.Model = None,
     method: Annotated[
@@ -61,12 +69,22 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     INPUT is recognised in this order, and the choice is printed:
 
     \b
-    one image          with --caption
+    one image          with --caption or --prompts
     imagefolder        a folder with metadata.csv or .jsonl, or that file
     COCO captions      a folder with one captions JSON, or the JSON
     table              a folder with one .csv or .tsv, or the table
     sidecar files      a folder of images: a.jpg with a.caption or a.txt
     tar shards         a folder of .tar files, or one (webdataset, img2dataset)
+    images             with --prompts: a folder of images, or one image
+
+    With --prompts FILE each image is explained for each text of FILE, in the place of its captions: one text a line in
+    UTF-8, blank lines skipped, a text twice refused. A record is image#k, k the number of the text from 0; masks, boxes
+    and phrases of INPUT belong to its captions and are not read.
+
+    With --against TEXT what is explained is a difference: why the model finds the caption, rather than TEXT, in the
+    image. --against other takes the next other caption of the same image, the last one the first (with --prompts: the
+    next prompt); the word itself is --set against.text=other. The regions are those of the difference, words and tokens
+    remain the caption's. Methods whose map is the same for any caption are refused.
 
     Models, by hub id or folder; any other kind is refused by name:
 
@@ -106,6 +124,8 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     }
     given |= {"dtype": dtype, "batch_size": batch_size, "workers": workers, "limit": limit}
     given |= {"input.caption": caption, "input.caption_column": caption_column, "input.image_column": image_column}
+    given |= {"input.prompts": prompts}
+    given |= {"against.other": True} if against == _OTHER else {"against.text": against}
     several = method is not None and "," in method
     if several and method is not None:
         configs = load_configs(method, config, settings or (), given)

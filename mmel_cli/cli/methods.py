@@ -21,7 +21,8 @@ def methods(json: options.Json = False) -> None:
         console.result(f"{name}: {about['summary']}")
         console.result(f"    source: {about['source']}")
         console.result(f"    cost: {about['cost']}")
-        console.result(f"    explains: {about['modality']}")
+        blind = "; the map is the same for any caption" if about["caption_blind"] else ""
+        console.result(f"    explains: {about['modality']}{blind}")
         console.result(f"    needs: {'; '.join(about['needs']) or 'nothing more than the score and attention'}")
         console.result(f"    on a model without a class token: {about['on_probe']}")
         given = (f"{parameter}={default.replace(' ', '')}" for parameter, default in about["params"].items())
@@ -41,6 +42,7 @@ def _told(method: "Method") -> dict[str, Any]:
         "source": method.source,
         "cost": method.cost,
         "modality": method.modality,
+        "caption_blind": method.caption_blind,
         "needs": [NEEDS[name] for name in sorted(method.needs)],
         "on_probe": method.on_probe,
         "params": {field.name: _as_typed(field.default) for field in dataclasses.fields(method.params)},

@@ -1,7 +1,7 @@
 """The contract of a source: how the user names an input, and what one that was recognised gives."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ class Request:
     caption: str | None = None  # of a single image
     caption_column: str | None = None  # of a table
     image_column: str | None = None  # of a table
+    prompts: tuple[str, ...] = ()  # texts that every image is explained for, whatever captions there are
+    against: str | None = None  # the text that every caption is explained against
+    against_other: bool = False  # or the next other caption of the image
 
     @property
     def folder(self) -> Path:
@@ -33,20 +36,22 @@ class Source:
     layout: str  # how the input was recognised, in a line
     read: Callable[[], Iterator[Sample | Failure]]
     name: str = ""  # in SOURCES; open_source fills it in
+    decides: dict[str, str] = field(default_factory=dict)  # what decides numbers besides the settings, by its name
 
     def __iter__(self) -> Iterator[Sample | Failure]:
         return self.read()
 
     def plain(self) -> dict[str, Any]:
         """What run.yaml keeps: the name in SOURCES, the resolved path, the layout, and the options that were given."""
-        given = {name: value for name, value in asdict(self.request).items() if value is not None}
+        given = {name: value for name, value in asdict(self.request).items() if value not in (None, (), False)}
+        given |= {"prompts": list(self.request.prompts)} if self.request.prompts else {}
         return {"source": self.name} | given | {"path": str(resolved(self.request.path)), "layout": self.layout}
 
 
 Recognise = Callable[[Request], Source | None]
 """Looks at an input that exists: its Source, None if it is of another kind; UsageError if it is, but not readable."""
 
-OPTIONS = tuple(field.name for field in fields(Request) if field.name != "path")
+OPTIONS = tuple(item.name for item in fields(Request) if item.name not in ("path", "prompts"))
 
 
 def resolved(path: Path) -> Path:

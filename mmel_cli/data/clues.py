@@ -38,7 +38,11 @@ def _folder(request: Request) -> Iterator[str]:
     pictures = sum(is_image(name) for name in files)
     if pictures:
         wanted = _wanted(request)
-        what = f"no {wanted}" if wanted else f"no captions for them; put a.txt beside a.jpg, or give {LAYOUTS}"
+        what = (
+            f"no {wanted}"
+            if wanted
+            else f"no captions for them; put a.txt beside a.jpg, give {LAYOUTS}, or say --prompts"
+        )
         yield f"holds images but {what}"
     kinds = Counter(PurePosixPath(name).suffix.lower() or "files without a suffix" for name in files)
     listed = ", ".join(f"{kind} ({number})" for kind, number in kinds.most_common(5))

@@ -10,7 +10,7 @@ from typing import Any
 from mmel_cli.data.base import Request, Source, refuse_caption, refuse_columns
 from mmel_cli.data.boxes import boxes_in
 from mmel_cli.data.captions import NO_CAPTION, check_caption
-from mmel_cli.data.paths import file_ref, may_be_read, record_id, resolve, shown
+from mmel_cli.data.paths import file_ref, may_be_read, readable_image, record_id, resolve, shown
 from mmel_cli.data.places import Place, find_place
 from mmel_cli.data.records import Seen
 from mmel_cli.errors import RecordError, UsageError
@@ -84,7 +84,8 @@ class _Coco:
         image = (PurePosixPath(self.place.folder) / file.replace("\\", "/")).as_posix()
         if not annotations:
             error = f"{NO_CAPTION}: {shown(self.captions.name)} has no annotation of the image"
-            yield Failure(record_id(image, seen.number(image)), "pair", error)
+            at_hand = readable_image(self.place.root, image)
+            yield Failure(record_id(image, seen.number(image)), "pair", error, at_hand)
         for number, caption, box in annotations:
             identity, where = (
                 record_id(image, seen.number(image)),
@@ -94,7 +95,7 @@ class _Coco:
                 ref = file_ref(resolve(self.place.root, image))
                 yield Sample(identity, image, ref, check_caption(caption, where), boxes=_boxes(box, where))
             except RecordError as error:
-                yield Failure(identity, error.stage, str(error))
+                yield Failure(identity, error.stage, str(error), readable_image(self.place.root, image))
 
 
 def _read(file: Path, name: str) -> _Captions:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from mmel_cli.data.base import Request, Source, refuse_caption
 from mmel_cli.data.captions import NO_CAPTION
-from mmel_cli.data.paths import images, record_id, resolve, shown, walk
+from mmel_cli.data.paths import images, readable_image, record_id, resolve, shown, walk
 from mmel_cli.data.records import CAPTIONS, FIRST_NUMBERED, RowReader
 from mmel_cli.data.rows import check_encoding, check_header, read_rows
 from mmel_cli.errors import RecordError, UsageError
@@ -26,7 +26,7 @@ def recognise(request: Request) -> Source | None:
         return None
     refuse_caption(request)
     root, image_column = request.folder, request.image_column or IMAGE_COLUMN
-    _check_columns(root, files, image_column, request.caption_column)
+    _check_columns(root, files, image_column, request)
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     metadata = Metadata(root, files, image_column, request.caption_column, whole=path.is_dir())
     return Source(request, f"HuggingFace imagefolder ({shown(files[0])}{more})", metadata.read)
@@ -59,7 +59,8 @@ class Metadata:
             if isinstance(name, Failure):
                 yield name
             elif not reader.seen.named(name):
-                yield Failure(record_id(name, 0), "pair", f"{NO_CAPTION}: no row of {of} names it")
+                error = f"{NO_CAPTION}: no row of {of} names it"
+                yield Failure(record_id(name, 0), "pair", error, readable_image(self.root, name))
 
 
 def _find(root: Path) -> tuple[str, ...]:
@@ -82,13 +83,14 @@ def _find(root: Path) -> tuple[str, ...]:
     return files
 
 
-def _check_columns(root: Path, files: tuple[str, ...], image_column: str, caption_column: str | None) -> None:
-    """Read rows until an image and a caption column have turned up.
+def _check_columns(root: Path, files: tuple[str, ...], image_column: str, request: Request) -> None:
+    """Read rows until an image and, unless there are prompts, a caption column have turned up.
 
     Raises:
         UsageError: if no row of any file has them, or a file is no text.
     """
     columns: dict[str, None] = {}
+    caption_column = request.caption_column
     for file in files:
         check_encoding(root / file)
         check_header(root / file)
@@ -97,7 +99,7 @@ def _check_columns(root: Path, files: tuple[str, ...], image_column: str, captio
                 continue
             columns.update(dict.fromkeys(row))
             named = (caption_column,) if caption_column else (*CAPTIONS, FIRST_NUMBERED)
-            if image_column in columns and any(name in columns for name in named):
+            if image_column in columns and (request.prompts or any(name in columns for name in named)):
                 return
     place = shown(str(root / files[0]))
     if not columns:

@@ -104,6 +104,14 @@ def resolve(root: Path, name: str) -> Path:
     return full
 
 
+def readable_image(root: Path, name: str) -> tuple[str, ImageRef] | None:
+    """The image of a pair of which something else is at fault: its name and bytes; None if `resolve` refuses it."""
+    try:
+        return name, file_ref(resolve(root, name))
+    except RecordError:
+        return None
+
+
 def may_be_read(root: Path, name: str) -> bool:
     """Whether `resolve` gives the file."""
     try:

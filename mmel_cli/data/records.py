@@ -11,7 +11,7 @@ from typing import Any
 
 from mmel_cli.data.boxes import boxes_in
 from mmel_cli.data.captions import NO_CAPTION, check_caption
-from mmel_cli.data.paths import file_ref, is_storable, record_id, resolve, shown
+from mmel_cli.data.paths import file_ref, is_storable, readable_image, record_id, resolve, shown
 from mmel_cli.data.phrases import phrases_in
 from mmel_cli.data.rows import Row
 from mmel_cli.errors import RecordError
@@ -83,7 +83,8 @@ class RowReader:
             captions = captions_in(row, self.caption_column, where)
             phrases = phrases_in(row.get("phrases"), captions, where, partial(self._mask, folders))
         except RecordError as error:
-            yield Failure(given or record_id(image, self.seen.number(image)), error.stage, str(error))
+            identity = given or record_id(image, self.seen.number(image))
+            yield Failure(identity, error.stage, str(error), readable_image(self.root, image))
             return
         for caption in captions:
             number = self.seen.number(image)
@@ -93,12 +94,12 @@ class RowReader:
             try:
                 text = check_caption(caption, where)
             except RecordError as error:
-                yield Failure(identity, error.stage, str(error))
+                yield Failure(identity, error.stage, str(error), (image, ref))
                 continue
             if self.seen.is_new(identity):
                 yield Sample(identity, image, ref, text, mask, boxes, phrases)
             else:
-                yield Failure(identity, "pair", f"id {shown(identity)} in {where} is not unique")
+                yield Failure(identity, "pair", f"id {shown(identity)} in {where} is not unique", (image, ref))
 
     def _mask(self, folders: Sequence[str], row: Row, where: str) -> ImageRef | None:
         if row.get("mask") in (None, ""):

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from mmel_cli.data.base import Request, Source
 from mmel_cli.data.captions import NO_CAPTION, first_line
-from mmel_cli.data.paths import file_ref, images, record_id, resolve, shown
+from mmel_cli.data.paths import file_ref, images, readable_image, record_id, resolve, shown
 from mmel_cli.errors import RecordError
 from mmel_cli.types import Failure, Sample
 
@@ -35,7 +35,7 @@ def read(root: Path) -> Iterator[Sample | Failure]:
             ref = file_ref(resolve(root, name))
             yield Sample(id=identity, image=name, ref=ref, caption=_caption(root, name))
         except RecordError as error:
-            yield Failure(identity, error.stage, str(error))
+            yield Failure(identity, error.stage, str(error), readable_image(root, name))
 
 
 def _caption(root: Path, name: str) -> str:

@@ -53,18 +53,22 @@ def table_files(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, and which of its columns are read; `caption` None: those numbered from caption_0."""
+    """A table, and which of its columns are read; `caption` None: those numbered from caption_0.
+
+    `captioned` is false where prompts take the place of captions.
+    """
 
     file: Path
     delimiter: str
     image: str
     caption: str | None
+    captioned: bool = True
 
     @property
     def layout(self) -> str:
         """In a line."""
-        columns = f"images by {shown(self.image)}, captions by {shown(self.caption or 'caption_0, caption_1, ...')}"
-        return f"{shown(self.file.name)}, {DELIMITERS[self.delimiter]}; {columns}"
+        captions = f", captions by {shown(self.caption or 'caption_0, caption_1, ...')}" if self.captioned else ""
+        return f"{shown(self.file.name)}, {DELIMITERS[self.delimiter]}; images by {shown(self.image)}{captions}"
 
     def rows(self) -> Iterator[tuple[str, Row | RecordError]]:
         """Rows with several captions in a cell, as JSON, taken apart; Flickr30k has blanks around its cells."""
@@ -81,6 +85,8 @@ class Table:
 def fitting(file: Path, request: Request) -> Table | None:
     """The table in a file, if its header has an image and a caption column, by the first delimiter that shows both.
 
+    With prompts in the place of captions, a column of images is enough.
+
     Raises:
         UsageError: if the file cannot be read, or is UTF-16.
     """
@@ -88,6 +94,8 @@ def fitting(file: Path, request: Request) -> Table | None:
     for delimiter in DELIMITERS:
         columns = read_header(file, delimiter)
         image, caption = image_column(columns, request), caption_column(columns, request)
+        if image and request.prompts:
+            return Table(file, delimiter, image, None, captioned=False)
         if image and caption:
             return Table(file, delimiter, image, None if caption == FIRST_NUMBERED else caption)
     return None

@@ -117,14 +117,14 @@ class _Shards:
             beside = partial(_mask_of, members, PurePosixPath(key).parent)
             phrases = phrases_in(notes.get("phrases"), captions, where, beside)
         except RecordError as error:
-            yield Failure(record_id(image, 0), error.stage, str(error))
+            yield Failure(record_id(image, 0), error.stage, str(error), (image, member.ref))
             return
         for number, caption in enumerate(captions):
             identity = record_id(image, number)
             try:
                 text = check_caption(caption, where)
             except RecordError as error:
-                yield Failure(identity, error.stage, str(error))
+                yield Failure(identity, error.stage, str(error), (image, member.ref))
                 continue
             yield Sample(identity, image, member.ref, text, mask.ref if mask else None, boxes, phrases)
 

@@ -127,6 +127,14 @@ class Bench:
         captions = [subject.record.caption for subject in subjects]
         return self._keep("texts", subjects, lambda: self.adapter.embed_texts(self.adapter.tokenize(captions)))
 
+    def explained(self, subjects: Sequence[Subject]) -> Float[Tensor, "records width"]:
+        """What maps explain the product with: the captions, less what they are against where that is a difference."""
+        if all(subject.record.against is None for subject in subjects):
+            return self.texts(subjects)
+        others = [subject.record.against or "" for subject in subjects]
+        less = self._keep("against", subjects, lambda: self.adapter.embed_texts(self.adapter.tokenize(others)))
+        return self.texts(subjects) - less
+
     def curves(self, subjects: Sequence[Subject]) -> PixelEmbeds:
         """Embeddings of the images as pixels go and come back, in equal steps."""
         return self._keep("curves", subjects, lambda: self._embed_pixels(subjects, fine=False))

@@ -10,13 +10,14 @@ from PIL.Image import Image
 if TYPE_CHECKING:
     from mmel_cli.evaluation.bench import Bench, Subject
 
-Need = Literal["truth", "images", "model", "captions", "method", "tokens"]
+Need = Literal["truth", "images", "model", "captions", "method", "tokens", "score"]
 """truth: masks or boxes; images: the input's images; model: forwards of the same weights; captions: a set of captions
-to tell the right one from; method: new maps from the run's own method; tokens: its evidence of the caption's tokens."""
+to tell the right one from; method: new maps from the run's own method; tokens: its evidence of the caption's tokens;
+score: maps of the caption's own score, not of its difference from that of another text."""
 
 NO_NEEDS: frozenset[Need] = frozenset()
 MODEL: frozenset[Need] = frozenset({"images", "model"})
-CHOICE: frozenset[Need] = MODEL | {"captions"}
+CHOICE: frozenset[Need] = MODEL | {"captions", "score"}
 AGAIN: frozenset[Need] = MODEL | {"method"}
 TOKENS: frozenset[Need] = MODEL | {"tokens"}
 TRUTH: frozenset[Need] = frozenset({"truth"})

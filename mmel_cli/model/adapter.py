@@ -140,11 +140,15 @@ class Adapter(Protocol):
         pairs: list[tuple[int, int]],
         request: CaptureRequest,
         directions: Sequence[Directions] = (),
+        *,
+        against: list[int] | None = None,
     ) -> Capture:
         """Explain `pairs` (image index, caption index); every image and caption is encoded once, whatever its pairs.
 
         With `directions`, which `request.directed` asks for, also those: one more backward of the images for each
         further direction of the same one.
+        With `against`, a caption index a pair, all that the image side has is of the difference of two scores: the
+        caption's less that one's (METHOD 2). An adapter that has not "against" in `spec.gives` is not asked for it.
         """
         ...
 

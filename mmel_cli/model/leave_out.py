@@ -35,11 +35,11 @@ class LeftOut:
 
         Args:
             images: unit embedding of each pair's image, float32.
-            captions: what the model made of `texts`.
+            captions: what the model made of `texts`, and of others behind them.
             texts: the distinct captions.
             columns: which of them each pair has.
         """
-        embeds = self.embeds(list(zip(texts, captions.words, strict=True)))
+        embeds = self.embeds(list(zip(texts, captions.words, strict=False)))
         scores = [embeds[column] @ image for image, column in zip(images, columns, strict=True)]
         return [of_pair[0] - of_pair[1:] for of_pair in scores]
 

@@ -25,6 +25,7 @@ class CoverProbe:
     captions: Captions
     images: Int[Tensor, "pairs"]  # of each pair
     rows: Int[Tensor, "pairs"]  # the caption of each pair
+    against: Int[Tensor, "pairs"] | None = None  # that whose cosine is taken from it, where a difference is explained
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -76,5 +77,6 @@ class CoverProbe:
 
     @cached_property
     def _texts(self) -> Float[Tensor, "pairs joint"]:
-        """The embedding of each pair's caption."""
-        return self.model.embed_texts(self.captions)[self.rows]
+        """The embedding of each pair's caption, less that of what it is against, if anything."""
+        embeds = self.model.embed_texts(self.captions)
+        return embeds[self.rows] if self.against is None else embeds[self.rows] - embeds[self.against]

@@ -51,7 +51,7 @@ class TwoTowers:
             name=parts.name,
             family=parts.family,
             files=parts.files,
-            gives=parts.gives,
+            gives=parts.gives | {"against"},
             image_size=(height, width),
             patch=parts.vision.patch,
             grid=(height // parts.vision.patch, width // parts.vision.patch),
@@ -79,6 +79,8 @@ class TwoTowers:
         pairs: list[tuple[int, int]],
         request: CaptureRequest,
         directions: Sequence[Directions] = (),
+        *,
+        against: list[int] | None = None,
     ) -> Capture:
         """See adapter.Adapter."""
         rows, columns = torch.tensor(pairs, device=self._model.device).T
@@ -90,12 +92,20 @@ class TwoTowers:
         constant = RULES[request.gradient].norm
         score, to_image, to_text = cosine(image_embeds[rows], text_embeds[columns], constant=constant)
         unit = normalize(image_embeds.detach().float(), dim=-1)
+        read_as = text_embeds
         if request.one_head:  # each modified tower is explained against the other as the model runs it
             true_image, true_text = self.embed_images(values), self.embed_texts(captions)
             score, to_image, _ = cosine(image_embeds[rows], true_text[columns], constant=constant)
             _, _, to_text = cosine(true_image[rows], text_embeds[columns], constant=constant)
-            unit = true_image
-        texts = normalize(text_embeds.detach().float(), dim=-1)[columns]
+            unit, read_as = true_image, true_text
+        units = normalize(text_embeds.detach().float(), dim=-1)
+        texts: tuple[Tensor, ...] = (units[columns],)
+        against_score = None
+        if against is not None:
+            others = torch.tensor(against, device=self._model.device)
+            texts = (units[columns], units[others])
+            against_score, less, _ = cosine(image_embeds[rows], read_as[others], constant=constant)
+            to_image = to_image - less
         optional = self._optional(seen, rows, texts, request)
         w_text = self._pulled(pull_back_batched, text_embeds, words_read.o, columns, to_text) if request.whole else []
         starts = [*seen.o, *seen.entering]
@@ -111,6 +121,7 @@ class TwoTowers:
             text=self._text.tower(words_read, w_text, columns, captions, request),
             image_embeds=unit[rows],
             owners=captions.owners.to(rows.device)[columns],
+            against_score=against_score,
             **optional,
         )
 
@@ -130,23 +141,31 @@ class TwoTowers:
             for asked in directions
         )
 
-    def _optional(self, seen: Recording, rows: Tensor, texts: Tensor, request: CaptureRequest) -> dict[str, Any]:
-        """The parts of a Capture that were asked for, but what enters; `texts` are the pairs' unit embeddings."""
+    def _optional(
+        self, seen: Recording, rows: Tensor, texts: tuple[Tensor, ...], request: CaptureRequest
+    ) -> dict[str, Any]:
+        """The parts of a Capture that were asked for, but what enters.
+
+        `texts` are the unit embeddings of the pairs' captions, and of what these are against, if anything.
+        """
         side, parts = self._vision, dict[str, Any]()
+        text = texts[0] if len(texts) == 1 else texts[0] - texts[1]
         if request.own and seen.own is not None:
             constant = RULES[request.gradient].norm
             w = []
             for embeds, o in zip(seen.own.embeds, seen.own.o, strict=True):
-                _, to_layer, _ = cosine(embeds[rows], texts, constant=constant)
-                w += self._pulled(partial(pull_back, keep=True), embeds, [o], rows, to_layer)
+                to_layer = [cosine(embeds[rows], unit, constant=constant)[1] for unit in texts]
+                to = to_layer[0] if len(texts) == 1 else to_layer[0] - to_layer[1]
+                w += self._pulled(partial(pull_back, keep=True), embeds, [o], rows, to)
             parts["own"] = side.own(seen.own, w, rows, request)
         with torch.no_grad():
-            parts |= self._patches(seen, rows, texts, request)
+            parts |= self._patches(seen, rows, text, request)
             if request.alone:
-                parts["alone"] = cosines(side.alone(seen, request), rows, texts)
+                parts["alone"] = cosines(side.alone(seen, request), rows, text)
             if request.surgery:
                 patches = normalize(side.surgery(seen, request).float(), dim=-1)[rows]
-                parts["surgery"] = Surgery(patches, texts, self.embed_texts(self.tokenize([""]))[0])
+                empty = self.embed_texts(self.tokenize([""]))[0]  # in a difference it cancels
+                parts["surgery"] = Surgery(patches, text, empty if len(texts) == 1 else torch.zeros_like(empty))
         return parts
 
     def _patches(self, seen: Recording, rows: Tensor, texts: Tensor, request: CaptureRequest) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, LeftOut
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
+from mmel_cli.pipelines.differences import against_numbers, read_alike
 from mmel_cli.pipelines.regions import BatchRegions, WordRegions, Words
 from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.tensors import Attribution, Capture, Pixels, Probe
@@ -166,6 +167,8 @@ class Engine:
     ) -> tuple[list[Explanation], list[Failure]]:
         keys = {key: i for i, key in enumerate(dict.fromkeys(s.ref.key for s in batch.samples))}
         texts = {text: i for i, text in enumerate(dict.fromkeys(s.caption for s in batch.samples))}
+        own_texts = list(texts)
+        against = against_numbers(batch.samples, texts, self.method, self.model)
         captions = self.model.tokenize(list(texts))
         pairs = [(keys[sample.ref.key], texts[sample.caption]) for sample in batch.samples]
         pixels = [batch.images[key].pixels for key in keys]
@@ -175,11 +178,11 @@ class Engine:
         unmoved, seen_by, names = None, [], tuple(s.id for s in batch.samples)
         for view in self.views:
             seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
-            make = partial(self._capture, seen, captions, pairs, regions)
+            make = partial(self._capture, seen, captions, pairs, against, regions)
             capture = shared.capture(self.request, view, names, make)
-            probe = self._probe(seen, captions, pairs)  # of what this view shows
+            probe = self._probe(seen, captions, pairs, against)  # of what this view shows
             capture = replace(capture, **hints, probe=probe)
-            unmoved = unmoved or (capture.score, capture.image_embeds)  # of the image as it is
+            unmoved = unmoved or (capture.score, capture.image_embeds, capture.against_score)  # of the image as it is
             attribution = self.method.explain(capture, self.params, self.state)
             self._check(attribution, capture, max(len(words) for words in captions.words))
             if regions and self.regions:
@@ -188,15 +191,16 @@ class Engine:
                 attribution = Attribution(attribution.fields | maps)
             seen_by.append((view, attribution))
         assert unmoved is not None  # noqa: S101 - there is always one view
-        score, image_embeds = unmoved
+        score, image_embeds, against_score = unmoved
         several = len(seen_by) > 1
         laid_fields = (*self._of_method, *((WORD_MAP, PHRASE_MAP) if regions else ()))
         together = overlay(seen_by, laid_fields, self.model.spec.image_size) if several else seen_by[0][1]
         arrays, scores = {name: _numpy(values) for name, values in together.fields.items()}, _numpy(score)
-        of_words = self._word_values(image_embeds, captions, list(texts), columns)
+        of_words = self._word_values(image_embeds, captions, own_texts, columns)
         if regions:
             of_regions = regions.fields(together, image_embeds, FINER**2 if several else 1)
             of_words = [one | other for one, other in zip(of_words, of_regions, strict=True)]
+        less = [None] * len(columns) if against_score is None else _numpy(against_score).tolist()
         explanations, failures = [], []
         for number, (sample, column) in enumerate(zip(batch.samples, columns, strict=True)):
             own = {name: values[number] for name, values in arrays.items()} | of_words[number]
@@ -209,9 +213,16 @@ class Engine:
                 box=decoded.pixels.box,
                 score=float(scores[number]),
                 logit=self.model.spec.scoring.logit(float(scores[number])),
+                against=sample.against,
+                against_score=less[number],
                 **self._caption_side(captions, column, own),
             )
-            if _finite(explanation):
+            if against and captions.truncated[against[number]]:
+                explanation = replace(explanation, truncated=True)
+            if against and read_alike(captions, column, against[number]):
+                reason = "the model reads its caption and the text that it is against as the same tokens"
+                failures.append(Failure(sample.id, "caption", reason))
+            elif _finite(explanation):
                 explanations.append(explanation)
             else:
                 failures.append(Failure(sample.id, "model", "what was computed is not finite; try --dtype float32"))
@@ -222,12 +233,14 @@ class Engine:
         pixels: list[Pixels],
         captions: Captions,
         pairs: list[tuple[int, int]],
+        against: list[int] | None,
         regions: BatchRegions | None,
         request: CaptureRequest,
     ) -> Capture:
         """What the model gives of one view; directions only where they are asked for."""
         directions = regions.directions if regions and request.directed else ()
-        return self.model.capture(pixels, captions, pairs, request, directions)
+        given = {"against": against} if against else {}  # an adapter need not know it
+        return self.model.capture(pixels, captions, pairs, request, directions, **given)
 
     def _check(self, attribution: Attribution, capture: Capture, words: int) -> None:
         """Hold a method to its declaration, before anything is drawn or archived.
@@ -267,13 +280,16 @@ class Engine:
         truncated = bool(captions.truncated[column])
         return {"fields": arrays, "tokens": tokens, "words": words, "truncated": truncated}
 
-    def _probe(self, pixels: list[Pixels], captions: Captions, pairs: list[tuple[int, int]]) -> Probe | None:
+    def _probe(
+        self, pixels: list[Pixels], captions: Captions, pairs: list[tuple[int, int]], against: list[int] | None
+    ) -> Probe | None:
         """For methods that look at altered inputs."""
         if "probe" not in self.method.needs:
             return None
         device = self.model.spec.device
         rows, columns = torch.tensor(pairs, device=device).T
-        return CoverProbe(self.model, _stacked(pixels).to(device), captions, rows, columns)
+        others = None if against is None else torch.tensor(against, device=device)
+        return CoverProbe(self.model, _stacked(pixels).to(device), captions, rows, columns, others)
 
     def _hints(self, batch: Batch, truth: dict[str, np.ndarray]) -> dict[str, Any]:
         """The parts of a Capture that come from the pairs and not from the model."""
@@ -326,7 +342,8 @@ def _stacked(pixels: list[Pixels]) -> Tensor:
 
 def _finite(explanation: Explanation) -> bool:
     arrays = explanation.fields.values()
-    return bool(np.isfinite(explanation.score)) and all(bool(np.isfinite(array).all()) for array in arrays)
+    scores = [score for score in (explanation.score, explanation.against_score) if score is not None]
+    return bool(np.isfinite(scores).all()) and all(bool(np.isfinite(array).all()) for array in arrays)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -128,7 +128,9 @@ def _common(runs: list[Run], config: EvalConfig, events: Events) -> frozenset[st
         other = {name for name, pair in _pairs(run).items() if name in common and pair != pairs[name]}
         if other:
             have = "has" if len(other) == 1 else "have"
-            differ = f"{count(len(other), 'record')} {have} another caption or image size than {runs[0].label}"
+            differ = (
+                f"{count(len(other), 'record')} {have} another caption, --against or image size than {runs[0].label}"
+            )
             events.message(f"{run.label}: {differ}")
         common -= other
     if not common:
@@ -140,8 +142,10 @@ def _common(runs: list[Run], config: EvalConfig, events: Events) -> frozenset[st
 
 def _pairs(run: Run) -> dict[str, int]:
     """By record id, a hash of what is explained: two datasets may use the same names."""
-    columns = (run.archive.column(name) for name in ("id", "image", "caption", "image_size"))
-    return {str(name): hash((image, text, *size)) for name, image, text, size in zip(*columns, strict=True)}
+    names = ("id", "image", "caption", *(("against",) if run.archive.info.against else ()))
+    texts = zip(*(run.archive.column(name) for name in names), strict=True)
+    sizes = run.archive.column("image_size")
+    return {str(name): hash((*said, *size)) for (name, *said), size in zip(texts, sizes, strict=True)}
 
 
 def _identity(

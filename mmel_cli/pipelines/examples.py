@@ -112,10 +112,14 @@ class Collector:
         return Stream(self.archive, source, wanted, size, loader, self.uses_truth, limits, pool).batches(())
 
     def _texts(self, subjects: list[Subject]) -> list[np.ndarray | None]:
-        """Unit embeddings of the captions, where the objective looks at them."""
+        """Unit embeddings of the captions, less what they are explained against, where the objective looks at them."""
         if self.model is None or not subjects:
             return [None] * len(subjects)
-        return list(self.model.embed_texts(self.model.tokenize([s.record.caption for s in subjects])).cpu().numpy())
+        embeds = self.model.embed_texts(self.model.tokenize([s.record.caption for s in subjects]))
+        others = [s.record.against for s in subjects if s.record.against is not None]
+        if others:  # all or none of a run
+            embeds = embeds - self.model.embed_texts(self.model.tokenize(others))
+        return list(embeds.cpu().numpy())
 
     def _needed(self, subject: Subject, text: np.ndarray | None) -> dict[str, np.ndarray] | None:
         """What the objective needs besides the evidence; None where the record has it not."""

@@ -139,7 +139,7 @@ def _explain(
     with ExitStack() as stack:
         for folder in folders:
             stack.enter_context(folder)
-        runs = _runs(folders, list(places.values()), events)
+        runs = _runs(folders, list(places.values()), source, events)
         for run in runs:
             run.folder.note(notes(run.engine, run.info, source))
             label = f"{run.info.method}: " if len(runs) > 1 else ""
@@ -156,7 +156,7 @@ def _explain(
     return summaries, stop.signal
 
 
-def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], events: Events) -> list[Run]:
+def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], source: Source, events: Events) -> list[Run]:
     """The model, loaded once, with each method, and what is done."""
     model = load_model(configs[0].model.name, configs[0].device, configs[0].dtype, configs[0].model.image_size)
     words = cast("WordOptions", configs[0].words)
@@ -168,7 +168,7 @@ def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], events: Ev
         engine = Engine.build(model, method, config.method.params, limits, left_out=left_out, words=parts)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
-        info = run_info(engine, config)
+        info = run_info(engine, config, source)
         done, damaged = committed_records(folder.path, folder.path / ARCHIVE, info.identity)
         warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
         runs.append(Run(folder, config, engine, info, done, warnings))
@@ -259,8 +259,9 @@ class _Pass:
 
 
 def open_input(path: Path, config: RunConfig) -> Source:
-    """The source of a run, with the settings of the group `input`."""
-    return open_source(path, **config.input.model_dump())
+    """The source of a run, with the settings of the groups `input` and `against`."""
+    against = config.against
+    return open_source(path, **config.input.model_dump(), against=against.text, against_other=against.other)
 
 
 def entries(source: Source, config: RunConfig) -> Iterator[Sample | Failure]:

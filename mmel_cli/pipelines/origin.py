@@ -54,11 +54,14 @@ def find_input(run: Path, info: RunInfo, moved: Path | None) -> Input:
 
     Args:
         run: a run folder, a shard or a merged file; the last two have no run.yaml.
-        info: of the run; a caption and the name of a caption column are taken from it where run.yaml has none.
+        info: of the run; where run.yaml has none, a caption, the name of a caption column and what captions are against
+            are taken from it.
         moved: where the input lies now.
     """
     notes = read_notes(run)
-    options = _group(notes.get("config", info.config), "input")
+    config = notes.get("config", info.config)
+    against = _group(config, "against")
+    options = _group(config, "input") | {"against": against.get("text"), "against_other": against.get("other")}
     try:
         return Input(reopen(options | _group(notes, "input"), moved))
     except MmelError as error:

@@ -15,7 +15,7 @@ from mmel_cli.runs import fingerprint, run_identity
 from mmel_cli.types import RunInfo, Trained
 
 
-def run_info(engine: Engine, config: RunConfig) -> RunInfo:
+def run_info(engine: Engine, config: RunConfig, source: Source) -> RunInfo:
     """What every shard of a run says of it."""
     spec = engine.model.spec
     info = RunInfo(
@@ -36,15 +36,10 @@ def run_info(engine: Engine, config: RunConfig) -> RunInfo:
         fields=cast("ArchiveOptions", config.archive).kept(engine.fields),
         gradient=gradient_of(engine.params),
         trained=cast("Trained", engine.described.get("trained", "untrained")),
-        identity=run_identity(_deciding(config.plain()), made_with(spec) | versions_of(engine) | engine.decides),
+        identity=run_identity(config.plain(), made_with(spec) | versions_of(engine) | engine.decides | source.decides),
         described=engine.described,
     )
     return replace(info, config_sha256=fingerprint(info.identity))
-
-
-def _deciding(plain: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the settings of words x regions where none are asked for: then they decide nothing."""
-    return plain if plain["words"]["regions"] else {name: plain[name] for name in plain if name != "words"}
 
 
 def made_with(spec: ModelSpec) -> dict[str, str]:

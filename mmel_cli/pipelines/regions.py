@@ -59,7 +59,8 @@ class WordRegions:
     ) -> "BatchRegions":
         """Those of a batch's pairs (image, caption: among the distinct ones), one for each sample."""
         texts = {column: sample.caption for sample, (_, column) in zip(samples, pairs, strict=True)}
-        shares = self.words.shares.of([(texts[column], words) for column, words in enumerate(captions.words)])
+        of_texts = self.words.shares.of([(text, captions.words[column]) for column, text in texts.items()])
+        shares = dict(zip(texts, of_texts, strict=True))
         phrased = [_phrased(sample, captions.words[column]) for sample, (_, column) in zip(samples, pairs, strict=True)]
         device = self.words.device
         by_word = [shares[column].vectors for _, column in pairs]

@@ -111,6 +111,8 @@ class Scoring:
         info = self.run.archive.info
         if TOKEN_MAP.name not in {given.name for given in info.fields}:
             reasons["tokens"] = f"{info.method} explains the image alone, so the run has no {TOKEN_MAP.name}"
+        if info.against:
+            reasons["score"] = "the run explains a difference (--against), and this is of the caption's own score"
         if len(self.rivals.texts) < 2:
             reasons["captions"] = "there is only one distinct caption; give --captions FILE"
         if "model" not in needs or source.gone:

@@ -142,6 +142,8 @@ def _check_same(record: Explanation, sample: Sample, image: Decoded | None) -> N
     """Refuse to score a map against another caption or another image than it explains."""
     if sample.caption != record.caption:
         raise RecordError("pair", "its caption in the input is not the one that was explained")
+    if record.against is not None and sample.against != record.against:
+        raise RecordError("pair", "what its caption is against in the input is not what it was explained against")
     if image is not None and image.size != record.image_size:
         now, then = (f"{width}x{height}" for height, width in (image.size, record.image_size))
         raise RecordError("image", f"is {now} now, {then} when explained")

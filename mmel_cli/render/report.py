@@ -27,6 +27,8 @@ class ReportRecord:
     thumbnail: PurePosixPath
     words: tuple[Word, ...] = ()
     values: np.ndarray | None = None
+    against: str | None = None  # what the caption is explained against, and its cosine
+    against_score: float | None = None
 
     @property
     def pieces(self) -> list[Piece]:
@@ -50,6 +52,7 @@ class ReportSummary:
     created: str
     pictures: bool = True
     words: bool = False  # whether the run has word values
+    against: bool = False  # whether it explains differences
 
 
 def write_report(

@@ -31,12 +31,18 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def caption_strip(explanation: Explanation, width: int, colormap: str) -> Image.Image:
-    """Orange behind a word: without it the cosine falls; blue: it rises. Without word values there is no colour."""
+    """Orange behind a word: without it the cosine falls; blue: it rises. Without word values there is no colour.
+
+    Where a difference is explained, what the caption is against stands below it.
+    """
     values = explanation.word_values
     parts = pieces(explanation.caption, explanation.words, values)
     rows, scale = _wrap(parts, width - 2 * _PAD), scale_of(values)
     legends = _word_legend(scale, width - 2 * _PAD) if scale is not None else []
-    below = _PAD + _LINE * len(rows) + 4
+    others = (
+        _wrap(pieces(_rather_than(explanation), (), None), width - 2 * _PAD) if explanation.against is not None else []
+    )
+    below = _PAD + _LINE * (len(rows) + len(others)) + 4
     strip = Image.new("RGB", (width, below + _SMALL_LINE * (len(legends) + 1) + _PAD), "white")
     draw = ImageDraw.Draw(strip)
     for number, row in enumerate(rows):
@@ -44,6 +50,8 @@ def caption_strip(explanation: Explanation, width: int, colormap: str) -> Image.
         for text, tint in row:
             ink = _INK if scale is None or tint is not None else _FAINT  # faint: the model did not read it
             x = _piece(draw, (x, _PAD + number * _LINE), (text, ink), tint)
+    for number, row in enumerate(others, len(rows)):
+        _piece(draw, (_PAD, _PAD + number * _LINE), ("".join(text for text, _ in row), _FAINT), None)
     for legend in legends:
         _legend(strip, (_PAD, below), legend)
         below += _SMALL_LINE
@@ -51,6 +59,11 @@ def caption_strip(explanation: Explanation, width: int, colormap: str) -> Image.
     heat: Legend = ["low", colours.table(colormap), "high evidence"]
     _legend(strip, (width - _PAD - _length(heat), below), heat)
     return strip
+
+
+def _rather_than(explanation: Explanation) -> str:
+    """What the caption is explained against, its cosine first: a long text is cut at its end."""
+    return f"rather than (cosine {explanation.against_score:+.3f}): {explanation.against}"
 
 
 def _word_legend(scale: float, width: float) -> list[Legend]:

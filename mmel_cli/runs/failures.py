@@ -3,7 +3,6 @@
 import json
 import os
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -27,7 +26,8 @@ class FailureLog:
     def add(self, failures: list[Failure]) -> None:
         """Write and fsync."""
         for failure in failures:
-            self._file.write(json.dumps(asdict(failure), ensure_ascii=True) + "\n")
+            line = {"id": failure.id, "stage": failure.stage, "error": failure.error}
+            self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
             self.stages[failure.stage] += 1
             self.without_caption += failure.error.startswith("no caption")
         if failures:

@@ -27,10 +27,12 @@ SETTINGS: dict[str, Decides] = {
     "heatmap": "pictures",
     "plots": "neither",
     "input": "numbers",  # which images and captions are read
+    "input.prompts": "neither",  # where the file lies: the SHA-256 of its texts counts
     "image.geometry": "numbers",
     "image.limits": "neither",  # they only refuse
+    "against": "numbers",  # what captions are explained against
     "word_values": "numbers",  # whether there are any
-    "words": "numbers",  # left out of the identity where no words x regions are asked for
+    "words": "numbers",  # words x regions, and how
     "method": "numbers",  # its name and every parameter of every method
     "method.weights": "neither",  # where the file lies: its SHA-256 counts
     "method.transfer": "neither",  # it only permits
@@ -49,6 +51,15 @@ SETTINGS: dict[str, Decides] = {
     "comparison": "neither",  # of scores that are there
 }
 """By dotted key, of every command; a group stands for all settings in it that have no line of their own."""
+
+_LATER = {
+    "against.text": "null",
+    "against.other": "false",
+    "words.regions": "false",
+    "words.texts": "256",
+    "words.seed": "0",
+}
+"""Settings that older runs lack, with the value that those went by: with it they are no part of an identity."""
 
 _SHOWN = 60  # characters of a value in a message
 
@@ -80,7 +91,8 @@ def run_identity(plain: Mapping[str, Any], made_with: Mapping[str, str]) -> dict
         made_with: what else decides them, by a name that a reader understands: SHA-256 of the model's files, resolved
             device and dtype, versions of the method.
     """
-    return settings(plain, "numbers") | {name: str(value) for name, value in made_with.items()}
+    numbers = {key: value for key, value in settings(plain, "numbers").items() if _LATER.get(key) != value}
+    return numbers | {name: str(value) for name, value in made_with.items()}
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from mmel_cli.archive.safety import open_safely
+from mmel_cli.archive.schema import AGAINST, TEXTS
 from mmel_cli.archive.verify import damage
 from mmel_cli.archive.writer import SHARDS
 from mmel_cli.errors import DamagedError, UsageError
@@ -37,10 +38,10 @@ class CommittedRecords:
         self._out = out
         self._ids, self._pairs = IdSet(), IdSet()
 
-    def add(self, record_id: str, image: str, caption: str) -> None:
+    def add(self, record_id: str, image: str, caption: str, against: str | None = None) -> None:
         """Put a record in."""
         self._ids.add(record_id)
-        self._pairs.add(_pair(record_id, image, caption))
+        self._pairs.add(_pair(record_id, image, caption, against))
 
     def __contains__(self, record_id: object) -> bool:
         return record_id in self._ids
@@ -54,10 +55,11 @@ class CommittedRecords:
         Raises:
             UsageError: naming the record.
         """
-        if sample.id in self and _pair(sample.id, sample.image, sample.caption) not in self._pairs:
+        if sample.id in self and _pair(sample.id, sample.image, sample.caption, sample.against) not in self._pairs:
+            against = "" if sample.against is None else ", or against another text,"
             raise UsageError(
-                f"--out {self._out}: record {sample.id} was explained with another caption or image than INPUT gives "
-                "now; give another folder, or --overwrite to start anew"
+                f"--out {self._out}: record {sample.id} was explained with another caption or image{against} than "
+                "INPUT gives now; give another folder, or --overwrite to start anew"
             )
 
 
@@ -87,8 +89,8 @@ def committed_records(out: Path, folder: Path, identity: dict[str, str]) -> tupl
     return done, [path.name for path in damaged]
 
 
-def _read_whole(path: Path, out: Path, identity: dict[str, str]) -> list[tuple[str, str, str]]:
-    """Id, image and caption of a shard's records, after every chunk was read."""
+def _read_whole(path: Path, out: Path, identity: dict[str, str]) -> list[tuple[str, ...]]:
+    """Id, image, caption and what that is against, if anything, of a shard's records, after every chunk was read."""
     file, info = open_safely(path)
     with file:
         if info.config_sha256 != fingerprint(identity):
@@ -98,13 +100,13 @@ def _read_whole(path: Path, out: Path, identity: dict[str, str]) -> list[tuple[s
             )
         for problem in damage(file, info):
             raise DamagedError(f"{path}: {problem}")
-        names = ("id", "image", "caption")
-        ids, images, captions = (file[name].asstr()[:] for name in names)
-        return [(str(i), str(image), str(text)) for i, image, text in zip(ids, images, captions, strict=True)]
+        names = (*TEXTS, *([AGAINST] if info.against else ()))
+        columns = [file[name].asstr()[:] for name in names]
+        return [tuple(str(text) for text in texts) for texts in zip(*columns, strict=True)]
 
 
-def _pair(record_id: str, image: str, caption: str) -> str:
-    return "\0".join((record_id, image, caption))
+def _pair(record_id: str, image: str, caption: str, against: str | None) -> str:
+    return "\0".join((record_id, image, caption, *(() if against is None else (against,))))
 
 
 def _digest(text: str) -> bytes:

@@ -16,6 +16,7 @@ from mmel_cli.runs.folder import HEATMAPS, REPORT, SUMMARY, THUMBNAILS, RunFolde
 from mmel_cli.types import RunInfo
 
 _CARD = ("id", "caption", "score", "truncated")
+_CARD_AGAINST = ("against", "against_score")
 _CARD_WORDS = (WORDS_TEXT, WORDS_SPAN, WORD_VALUE.name)
 
 
@@ -65,8 +66,12 @@ def _write_gallery(folder: RunFolder, info: RunInfo, summary: Summary) -> None:
         write_report(folder.path, [], head, failed)
         return
     with load_archive(folder.path) as archive:
-        records = (_card(*row) for row in archive.rows(*_CARD, *(_CARD_WORDS if info.word_values else ())))
-        write_report(folder.path, records, replace(head, words=info.word_values), failed)
+        columns = (*_CARD, *(_CARD_WORDS if info.word_values else ()))
+        records = (_card(*row) for row in archive.rows(*columns))
+        if info.against:
+            rows = archive.rows(*columns, *_CARD_AGAINST)
+            records = (replace(_card(*row), against=str(text), against_score=float(s)) for *row, text, s in rows)
+        write_report(folder.path, records, replace(head, words=info.word_values, against=info.against), failed)
 
 
 def _card(  # noqa: PLR0913, PLR0917 - the columns of _CARD and _CARD_WORDS

@@ -127,6 +127,21 @@ def test_words_are_painted_by_what_the_cosine_loses_without_them(explained):
     assert colour(1) == FALLS
 
 
+@pytest.mark.parametrize(("text", "lines"), [("a cat", 1), ("two blue cats " * 4, 2), ("x" * 4000, 6), ("\0\n", 1)])
+def test_what_a_caption_is_against_stands_below_it_whatever_it_is(explained, text, lines):
+    options, photo = HeatmapOptions(), Image.new("RGB", (400, 400))
+    plain = explained(np.zeros((4, 4)), (0, 0, 400, 400))
+    other = dataclasses.replace(plain, against=text, against_score=0.2)
+    pictures = [render(photo, explanation, options) for explanation in (plain, other)]
+    first, second = (np.asarray(picture)[400:] for picture in pictures)
+    added = second.shape[0] - first.shape[0]
+    assert added == 26 * lines
+    at = np.flatnonzero((first[:, 5:] < 100).any((1, 2)))[0] + 26  # below the caption
+    assert (second[at : at + added] < 150).any()
+    again = render(photo, dataclasses.replace(other, against_score=0.3), options)
+    assert not np.array_equal(np.asarray(again), np.asarray(pictures[1]))
+
+
 def test_token_maps_paint_nothing(explained):
     photo, record = Image.new("RGB", (400, 400), "navy"), explained(one_hot(1, 1), (0, 0, 400, 400))
     other = dataclasses.replace(record, fields=record.fields | {"tokens/map": -record.token_map})

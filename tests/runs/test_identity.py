@@ -45,6 +45,8 @@ def test_numbers_are_what_maps_depend_on():
         "model.image_size",
         "word_values",
         *(f"words.{name}" for name in ("regions", "texts", "seed")),
+        "against.text",
+        "against.other",
         "input.caption",
         "input.caption_column",
         "input.image_column",

@@ -19,7 +19,7 @@ class Aid(Metric):
     )  # fmt: skip
     group = "aid"
     source = "FIxLIP 2025, area between insertion and deletion"
-    needs = TOKENS
+    needs = TOKENS | {"score"}
     settings = ("aid",)
 
     def measure(self, bench: Bench, subjects: Sequence[Subject]) -> list[Outcome]:

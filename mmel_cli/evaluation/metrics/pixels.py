@@ -1,4 +1,7 @@
-"""Insertion, deletion and the area between them: on the cosine, in equal or fine steps, and on the probability."""
+"""Insertion, deletion and the area between them: on the cosine, in equal or fine steps, and on the probability.
+
+Where a run explains the difference of two cosines, that is what its curves are of: it lies in -2 to 2.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -30,7 +33,7 @@ class PixelCurves(Metric):
 
     def measure(self, bench: Bench, subjects: Sequence[Subject]) -> list[Outcome]:
         """See Metric."""
-        texts = bench.texts(subjects)
+        texts = bench.explained(subjects)
         return _outcomes(bench, subjects, "", lambda points: torch.einsum("bpd,bd->bp", points, texts))
 
 
@@ -59,7 +62,7 @@ class FineCurves(Metric):
     def measure(self, bench: Bench, subjects: Sequence[Subject]) -> list[Outcome]:
         """See Metric."""
         outcomes = [Outcome() for _ in subjects]
-        embeds, texts = bench.fine_curves(subjects), bench.texts(subjects)
+        embeds, texts = bench.fine_curves(subjects), bench.explained(subjects)
         for kind in _KINDS:
             curves = torch.einsum("bpd,bd->bp", getattr(embeds, kind), texts)
             _add(outcomes, f"{kind}-fine", area(curves, embeds.at), curves)
