@@ -56,6 +56,7 @@ OTHER = {
     "method.weights": "w", "archive.channels": "final",
     "archive.dtype": "float16",
     "heatmap.colormap": "jet", "heatmap.panels": "side-by-side", "limit": 5, "heatmap.max_side": 100,
+    "words.seed": 3, "words.phrase": "alone",
 }  # fmt: skip
 
 

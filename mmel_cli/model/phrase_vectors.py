@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,9 @@ from mmel_cli.model.words import only
 from mmel_cli.types import Word
 
 _MOST = 1 << 15  # vectors that are kept: 64 MiB at width 512
+
+PhraseKind = Literal["mean", "alone", "left-out", "words"]
+"""What stands for a phrase (METHOD 9)."""
 
 Spans = tuple[tuple[int, int], ...]
 """Start and end of phrases, in characters of the caption."""
@@ -34,16 +38,21 @@ class Phrased:
 class PhraseVectors:
     """A vector of the joint space for each phrase, kept over a run.
 
-    It is (t(P) + t - t(without P)) / 2, t the embedding of a text: the phrase's Shapley value in the game of two, the
-    phrase and the rest of its caption, where nothing said is worth nothing. Of a phrase that is the whole caption: t.
+    It is t(P) for "alone", t - t(without P) for "left-out", and for "mean" the mean of both, t the embedding of a text:
+    the phrase's Shapley value in the game of two, the phrase and the rest of its caption, where nothing said is worth
+    nothing. Of a phrase that is the whole caption it is t.
 
     Args:
         model: whose tokenizer and text tower read the texts.
+        kind: which of these.
         most: how many vectors are kept.
     """
 
-    def __init__(self, model: Adapter, most: int = _MOST) -> None:
-        self._reader = ManyTexts(model)
+    def __init__(self, model: Adapter, kind: PhraseKind, most: int = _MOST) -> None:
+        self._reader, self._weights = (
+            ManyTexts(model),
+            {"alone": (1.0, 0.0), "left-out": (0.0, 1.0)}.get(kind, (0.5, 0.5)),
+        )
         self._kept = ByCaption[Phrased, Tensor](most, len)
 
     def of(self, phrased: Sequence[Phrased]) -> list[Float[Tensor, "phrases embedding"]]:
@@ -52,7 +61,7 @@ class PhraseVectors:
 
     def _made(self, fresh: list[Phrased]) -> list[Tensor]:
         worths = self._reader.embeds([_texts(one) for one in fresh])
-        return [_vectors(one, embeds.to("cpu")) for one, embeds in zip(fresh, worths, strict=True)]
+        return [_vectors(one, embeds.to("cpu"), self._weights) for one, embeds in zip(fresh, worths, strict=True)]
 
 
 def _texts(one: Phrased) -> list[str]:
@@ -63,10 +72,10 @@ def _texts(one: Phrased) -> list[str]:
     return texts
 
 
-def _vectors(one: Phrased, embeds: Tensor) -> Tensor:
+def _vectors(one: Phrased, embeds: Tensor, weights: tuple[float, float]) -> Tensor:
     whole, alone, without = embeds[:1], embeds[1::2], embeds[2::2]
     all_of_it = torch.tensor([all(members) for members in one.members()], dtype=torch.bool).reshape(-1, 1)
-    return torch.where(all_of_it, whole, (alone + whole - without) / 2)
+    return torch.where(all_of_it, whole, weights[0] * alone + weights[1] * (whole - without))
 
 
 def readable(spans: Spans, words: Sequence[Word]) -> Spans:

@@ -11,6 +11,7 @@ from torch import Tensor
 from mmel_cli.model.adapter import Adapter
 from mmel_cli.model.leave_out import Worded
 from mmel_cli.model.many_texts import ByCaption, ManyTexts
+from mmel_cli.model.phrase_vectors import PhraseKind
 from mmel_cli.model.words import only
 from mmel_cli.shapley import Design, design
 
@@ -22,12 +23,14 @@ class WordOptions:
     """Words x regions, whatever the method.
 
     `regions`: whether they are wanted (--words); `texts`: the most texts that are read of a distinct caption, exact for
-    captions of n words if 2^n are no more; `seed` of the parts of longer captions.
+    captions of n words if 2^n are no more; `seed` of the parts of longer captions; `phrase`, what stands for a phrase:
+    it "alone", what is "left-out" with it, the "mean" of both, or the sum of its "words".
     """
 
     regions: bool = False
     texts: int = 256
     seed: int = 0
+    phrase: PhraseKind = "mean"
 
     def __post_init__(self) -> None:
         if self.texts < 2:

@@ -26,13 +26,14 @@ class Words:
     """The caption's side, which all methods of a run share: it depends on the model alone."""
 
     shares: WordShares
-    phrases: PhraseVectors
+    phrases: PhraseVectors | None  # None: a phrase is the sum of its words
     device: str
 
     @classmethod
     def of(cls, model: Adapter, options: WordOptions) -> "Words":
         """For a loaded model."""
-        return cls(WordShares(model, options.texts, options.seed), PhraseVectors(model), model.spec.device)
+        phrases = None if options.phrase == "words" else PhraseVectors(model, options.phrase)
+        return cls(WordShares(model, options.texts, options.seed), phrases, model.spec.device)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class WordRegions:
         phrased = [_phrased(sample, captions.words[column]) for sample, (_, column) in zip(samples, pairs, strict=True)]
         device = self.words.device
         by_word = [shares[column].vectors for _, column in pairs]
-        by_phrase = self.words.phrases.of(phrased)
+        by_phrase = self.words.phrases.of(phrased) if self.words.phrases else _sums(phrased, by_word)
         asked = [(image, one) for (image, _), one in zip(pairs, phrased, strict=True)]
         return BatchRegions(
             shares=[shares[column] for _, column in pairs],
@@ -162,6 +163,14 @@ class BatchRegions:
             fields |= {PHRASE_MAP: by_phrase[number, : len(vectors)] / cells}
             given.append({field.name: values.numpy() for field, values in fields.items()})
         return given
+
+
+def _sums(phrased: Sequence[Phrased], by_word: Sequence[Tensor]) -> list[Tensor]:
+    """Phrases as the sums of their words' vectors."""
+    return [
+        torch.tensor(one.members(), dtype=vectors.dtype).reshape(-1, len(vectors)) @ vectors
+        for one, vectors in zip(phrased, by_word, strict=True)
+    ]
 
 
 def _phrased(sample: Sample, words: tuple[Word, ...]) -> Phrased:

@@ -58,6 +58,7 @@ _LATER = {
     "words.regions": "false",
     "words.texts": "256",
     "words.seed": "0",
+    "words.phrase": '"mean"',
 }
 """Settings that older runs lack, with the value that those went by: with it they are no part of an identity."""
 

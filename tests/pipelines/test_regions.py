@@ -59,9 +59,9 @@ def batch_of(model, pairs=PAIRS, texts=TEXTS, phrases=None):
     return Batch(samples, decoded)
 
 
-def explained(model, name="flow", batch=None, texts=40, **params):
+def explained(model, name="flow", batch=None, texts=40, phrase="mean", **params):
     method = METHODS[name]
-    words = Words.of(model, WordOptions(regions=True, texts=texts))
+    words = Words.of(model, WordOptions(regions=True, texts=texts, phrase=phrase))
     engine = Engine.build(model, method, method.params(**params), words=words)
     records, failures = engine.explain(batch or batch_of(model))
     assert not failures
@@ -182,8 +182,15 @@ def test_a_phrase_is_the_mean_of_itself_alone_and_of_what_leaves_with_it(models)
         float(e @ image_of(model, record))
         for e in embeds(model, [text, "a red dog", "two blue cats", "and two blue cats", "a red dog and"])
     )
-    expected = [(first + whole - without_first) / 2, (second + whole - without_second) / 2]
-    np.testing.assert_allclose(record.fields["phrases/share"], expected, atol=1e-6)
+    alone, left_out = np.array([first, second]), whole - np.array([without_first, without_second])
+    np.testing.assert_allclose(record.fields["phrases/share"], (alone + left_out) / 2, atol=1e-6)
+    for phrase, expected in {"alone": alone, "left-out": left_out}.items():
+        [other] = explained(model, batch=batch, phrase=phrase)
+        np.testing.assert_allclose(other.fields["phrases/share"], expected, atol=1e-6)
+    [summed] = explained(model, batch=batch, phrase="words")
+    shares, maps = summed.fields["words/share"], summed.fields["words/map"]
+    np.testing.assert_allclose(summed.fields["phrases/share"], [shares[:3].sum(), shares[4:].sum()], atol=1e-6)
+    np.testing.assert_allclose(summed.fields["phrases/map"], [maps[:3].sum(0), maps[4:].sum(0)], atol=1e-6)
 
 
 def test_methods_that_explain_no_direction_have_words_and_phrases_by_balanced_flow(models):

@@ -44,7 +44,7 @@ def test_numbers_are_what_maps_depend_on():
         "image.geometry",
         "model.image_size",
         "word_values",
-        *(f"words.{name}" for name in ("regions", "texts", "seed")),
+        *(f"words.{name}" for name in ("regions", "texts", "seed", "phrase")),
         "against.text",
         "against.other",
         "input.caption",
