@@ -21,6 +21,7 @@ METHODS = {
     "smoothgrad": "smoothgrad",
     "occlusion": "occlusion",
     "region-search": "region_search",
+    "fixlip": "fixlip",
     "random": "random",
     "mask": "mask",
 }

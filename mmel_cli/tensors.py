@@ -99,6 +99,11 @@ class Probe(Protocol):
         ...
 
     @property
+    def rows(self) -> Int[Tensor, "pairs"]:
+        """Which of the distinct captions each pair has."""
+        ...
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the model's input."""
         ...
@@ -115,6 +120,16 @@ class Probe(Protocol):
         self, pairs: Int[Tensor, "copies"], shown: Float[Tensor, "copies rows columns"]
     ) -> Float[Tensor, "copies"]:
         """The cosine of pair `pairs[n]` where each cell of its normalised input is multiplied by that of `shown[n]`."""
+        ...
+
+    def embeds_of_image(
+        self, image: int, shown: Float[Tensor, "masks rows columns"]
+    ) -> Float[Tensor, "masks embedding"]:
+        """Unit embeddings of a distinct image where each cell of its normalised input is multiplied by a mask's."""
+        ...
+
+    def embeds_of_text(self, row: int, kept: Bool[Tensor, "masks keys"]) -> Float[Tensor, "masks embedding"]:
+        """Unit embeddings of a distinct caption of whose key tokens only a mask's are attended to."""
         ...
 
     def gradient_at(

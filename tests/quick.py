@@ -5,7 +5,10 @@ PARAMS = {
     "integrated-gradients": {"steps": 3},
     "smoothgrad": {"samples": 3},
     "region-search": {"regions": 2},
+    "fixlip": {"masks": 80, "text_masks": 20},
 }
+RAGGED = ("tokens/map", "words/map")
+"""Fields of as many tokens or words as a caption has; in a batch, as many as the caption with the most."""
 
 
 def settings(method: str) -> dict[str, object]:

@@ -45,23 +45,24 @@ class CoverProbe:
 
     def covered_tokens(self, pair: int, kept: Bool[Tensor, "masks keys"]) -> Float[Tensor, "masks"]:
         """See tensors.Probe."""
-        row = int(self.rows[pair])
         image = self.model.embed_images(self.values[self.images[pair], None])[0]
-        parts = [self.model.embed_texts(self.captions.covered(row, part)) @ image for part in kept.split(_BATCH)]
-        return torch.cat(parts)
+        return self.embeds_of_text(int(self.rows[pair]), kept) @ image
 
     def shown_cells(
         self, pairs: Int[Tensor, "copies"], shown: Float[Tensor, "copies rows columns"]
     ) -> Float[Tensor, "copies"]:
-        """See tensors.Probe; one forward a copy. Masks of whole pixels are held for one part at a time."""
-        height, width = (side // cells for side, cells in zip(self.image_size, shown.shape[1:], strict=True))
+        """See tensors.Probe; one forward a copy."""
+        return (self._shown(self.images[pairs], shown) * self._texts[pairs]).sum(-1)
 
-        def embed(numbers: Tensor) -> Tensor:
-            masks = shown[numbers].repeat_interleave(height, 1).repeat_interleave(width, 2)
-            return self.model.embed_images(self.values[self.images[pairs[numbers]]] * masks[:, None])
+    def embeds_of_image(
+        self, image: int, shown: Float[Tensor, "masks rows columns"]
+    ) -> Float[Tensor, "masks embedding"]:
+        """See tensors.Probe; one forward a mask."""
+        return self._shown(torch.full((len(shown),), image, device=shown.device), shown)
 
-        embeds = in_parts(embed, len(pairs), _BATCH, self.values.device)
-        return (embeds * self._texts[pairs]).sum(-1)
+    def embeds_of_text(self, row: int, kept: Bool[Tensor, "masks keys"]) -> Float[Tensor, "masks embedding"]:
+        """See tensors.Probe; one forward a mask."""
+        return torch.cat([self.model.embed_texts(self.captions.covered(row, part)) for part in kept.split(_BATCH)])
 
     def gradient_at(
         self, pairs: Int[Tensor, "copies"], values: Float[Tensor, "copies 3 height width"], gradient: Gradient
@@ -74,6 +75,16 @@ class CoverProbe:
             embeds = self.model.embed_images(pixels, graph=True, gradient=gradient)
             parts += torch.autograd.grad(embeds, pixels, self._texts[pairs[numbers]] * scale)
         return torch.cat(parts) / scale
+
+    def _shown(self, images: Int[Tensor, "copies"], shown: Float[Tensor, "copies rows columns"]) -> Tensor:
+        """Embeddings of images whose cells are multiplied; masks of whole pixels are held for one part at a time."""
+        height, width = (side // cells for side, cells in zip(self.image_size, shown.shape[1:], strict=True))
+
+        def embed(numbers: Tensor) -> Tensor:
+            masks = shown[numbers].repeat_interleave(height, 1).repeat_interleave(width, 2)
+            return self.model.embed_images(self.values[images[numbers]] * masks[:, None])
+
+        return in_parts(embed, len(images), _BATCH, self.values.device)
 
     @cached_property
     def _texts(self) -> Float[Tensor, "pairs joint"]:
