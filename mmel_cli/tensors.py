@@ -186,7 +186,7 @@ class Capture:
     own: Tower | None = None  # the image attention behind each layer's own score, w its gradient (METHOD 2); if needed
     alone: Float[Tensor, "pairs layers patches"] | None = None  # cosine of patches attending to themselves; if needed
     surgery: Surgery | None = None  # if needed
-    directed: tuple[Float[Tensor, "directions rows columns"], ...] = ()  # what each Directions.read made, if asked for
+    directed: tuple[Float[Tensor, "_ rows columns"], ...] = ()  # what each Directions.read made, if asked for
     owners: Int[Tensor, "pairs keys"] | None = None  # the word that each key of the caption is of, -1: none
     truth: Float[Tensor, "pairs height width"] | None = None  # the part of each cell inside the mask; if needed
     seeds: tuple[int, ...] = ()  # one a pair, from its record id; if needed

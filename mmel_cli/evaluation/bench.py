@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmel_cli.evaluation.faithfulness import CaptionSet, FaithfulnessOptions, PixelEmbeds, embed_pixels
 from mmel_cli.evaluation.localisation import as_tensor
+from mmel_cli.evaluation.phrases import NamedPhrase
 from mmel_cli.model import Adapter
 from mmel_cli.tensors import Decoded
 from mmel_cli.types import Explanation, Sample
@@ -23,13 +24,14 @@ _Options = TypeVar("_Options")
 
 @dataclass(frozen=True)
 class Subject:
-    """One record to score; `image` and `truth` where metrics need them and the input has them."""
+    """One record to score; `image`, `truth` and `phrases` where metrics need them and the input has them."""
 
     record: Explanation
     sample: Sample
     image: Decoded | None = None
     truth: np.ndarray | None = None  # bool, at the original's size
     layer_maps: Mapping[str, np.ndarray] = field(default_factory=dict)  # evidence by layer, (layers, h, w), by field
+    phrases: tuple[NamedPhrase, ...] = ()  # those of the input that have a truth, and that the model reads
 
     @property
     def decoded(self) -> Decoded:

@@ -8,7 +8,7 @@ import numpy as np
 from mmel_cli.evaluation import Metric, Outcome
 from mmel_cli.evaluation.bench import Bench, Subject
 from mmel_cli.evaluation.summary import Scores
-from mmel_cli.fields import MAP, TOKEN_MAP
+from mmel_cli.fields import MAP, PHRASE_MAP, TOKEN_MAP, WORD_MAP
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.pipelines.engine import Engine
@@ -116,7 +116,9 @@ def _too_large(subject: Subject, what: str) -> Failure:
 
 def _finite(subject: Subject) -> bool:
     record = subject.record
-    read = [record.fields[field.name] for field in (MAP, TOKEN_MAP) if field.name in record.fields]
+    read = [
+        record.fields[field.name] for field in (MAP, TOKEN_MAP, WORD_MAP, PHRASE_MAP) if field.name in record.fields
+    ]
     return all(bool(np.isfinite(values).all()) for values in read)
 
 
