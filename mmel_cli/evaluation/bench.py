@@ -53,6 +53,10 @@ class Explainer(Protocol):
         """The finite maps, by record id; images by the key of their reference."""
         ...
 
+    def explanations(self, samples: Sequence[Sample], images: Mapping[str, Decoded]) -> dict[str, Explanation]:
+        """The same, whole: with the maps of words and phrases that the run has too."""
+        ...
+
     def randomised(self, layers: int, seed: int) -> "Explainer":
         """The same with the top `layers` of the vision tower re-initialised, cumulatively for one seed."""
         ...
@@ -74,6 +78,7 @@ class Partner:
     image: str
     captions: frozenset[str]
     tile: Image.Image  # at the model's input size
+    names: tuple[str, ...] = ()  # what captions that name one thing call it
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmel_cli.archive import Archive
 from mmel_cli.attribution import find_method
-from mmel_cli.config import EvalConfig
+from mmel_cli.config import EvalConfig, settings_of, words_of
 from mmel_cli.errors import MmelError, UsageError
 from mmel_cli.evaluation import METRICS, Metric, named
 from mmel_cli.evaluation.bench import Bench
@@ -23,6 +23,7 @@ from mmel_cli.pipelines.batches import Loader
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.measure import EngineExplainer, Measurer, tolerance
 from mmel_cli.pipelines.origin import Input, find_input, find_model, find_weights
+from mmel_cli.pipelines.regions import Words
 from mmel_cli.pipelines.rivals import RivalTexts, find_partners
 from mmel_cli.pipelines.subjects import Siblings, Stream
 from mmel_cli.runs import Events, RunFolder
@@ -158,7 +159,9 @@ class Scoring:
             return None, None, {"model": f"the model changed: {other}; give --model"}
         try:
             method = find_weights(run.path, info)
-            engine = Engine.build(model, find_method(method.name), method.params, config.image.limits)
+            options = words_of(settings_of(info))
+            words = Words.of(model, options) if options.regions else None
+            engine = Engine.build(model, find_method(method.name), method.params, config.image.limits, words=words)
         except MmelError as error:
             return model, None, {"method": str(error)}
         other = provenance.other_version(engine, info) or next(

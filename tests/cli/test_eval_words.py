@@ -20,11 +20,16 @@ ONE_MAP = "the one map of the caption, the same for every phrase"
 def scored(tmp_path_factory):
     """Scenes, and runs of two methods with words x regions and of one without."""
     root = tmp_path_factory.mktemp("words")
-    write_scenes(root / "in", 4, 3)
+    write_scenes(root / "in", 6, 3)
+    write(root / "in", [row for row in inputs(root) if row["kind"] in ("object", "pair")])
     for name, method, words in (("flow", "flow", True), ("mmel", "mmel", True), ("plain", "flow", False)):
         settings = {"model": "builtin", "method.name": method, "heatmaps": False, "words.regions": words}
         explain(root / "in", root / name, load_config(None, (), settings | {"words.texts": 16, "word_values": False}))
     return root
+
+
+def write(folder, rows):
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def rows_of(out):
@@ -102,12 +107,26 @@ def test_phrases_that_cannot_be_scored_are_refused_by_name(scored, tmp_path, mme
     assert json.loads(out)["refused"] == {"flow": {"phrase-energy": why}}
 
 
-def write(folder, rows):
-    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
 def test_the_group_is_not_standard():
     words = [name for name, (metric, _) in named().items() if metric.group == "words"]
     assert words
     assert not set(words) & set(select(["standard"]))
     assert set(words) <= set(select(["all"]))
+
+
+def test_recognition_on_mosaics_of_the_runs_own_images(scored, tmp_path, mmel):
+    runs, out = [scored / "flow", scored / "plain"], tmp_path / "out"
+    names = ",".join(f"recognition-{n}" for n in (1, 2, 3, 4))
+    code, _, err = mmel("eval", *runs, "--metrics", names, "--out", out, *QUICK)
+    assert code == 0, err
+    assert f"plain: has no maps of words or phrases; in {names.replace(',', ', ')} {ONE_MAP}, stands" in err
+    report, rows = json.loads((out / "metrics.json").read_text()), rows_of(out)
+    one = {row["text"]: len(row["phrases"]) == 1 for row in inputs(scored)}
+    for run in ("flow", "plain"):
+        for row in rows[run].values():
+            given = [bool(row[name]) for name in names.split(",")]
+            assert given == [one[row["caption"]]] * 4
+    means = {name: {run: e["mean"] for run, e in m["runs"].items()} for name, m in report["metrics"].items()}
+    assert means["recognition-4"]["flow"] > means["recognition-4"]["plain"]
+    assert means["recognition-1"]["flow"] == pytest.approx(means["recognition-1"]["plain"])  # the name is all there is
+    assert means["recognition-1"]["plain"] > means["recognition-4"]["plain"]  # one map for all cannot tell them apart
