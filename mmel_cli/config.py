@@ -393,6 +393,16 @@ def method_of(config: dict[str, Any]) -> MethodConfig:
     return _validated(RunConfig, {"method": config.get("method")}).method
 
 
+def words_of(config: dict[str, Any]) -> WordOptions:
+    """Whether a run has words x regions, and how, from the configuration that its archive keeps.
+
+    Raises:
+        UsageError: if it is no such configuration.
+    """
+    group = config.get("words", {})
+    return cast("WordOptions", _validated(RunConfig, {"words": group}).words)
+
+
 def settings_of(info: RunInfo) -> dict[str, Any]:
     """The configuration that an archive keeps, with what a run before `method.gradient` went by in its place.
 

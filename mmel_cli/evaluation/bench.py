@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmel_cli.evaluation.faithfulness import CaptionSet, FaithfulnessOptions, PixelEmbeds, embed_pixels
 from mmel_cli.evaluation.localisation import as_tensor
+from mmel_cli.evaluation.phrases import NamedPhrase
 from mmel_cli.model import Adapter
 from mmel_cli.tensors import Decoded
 from mmel_cli.types import Explanation, Sample
@@ -23,13 +24,14 @@ _Options = TypeVar("_Options")
 
 @dataclass(frozen=True)
 class Subject:
-    """One record to score; `image` and `truth` where metrics need them and the input has them."""
+    """One record to score; `image`, `truth` and `phrases` where metrics need them and the input has them."""
 
     record: Explanation
     sample: Sample
     image: Decoded | None = None
     truth: np.ndarray | None = None  # bool, at the original's size
     layer_maps: Mapping[str, np.ndarray] = field(default_factory=dict)  # evidence by layer, (layers, h, w), by field
+    phrases: tuple[NamedPhrase, ...] = ()  # those of the input that have a truth, and that the model reads
 
     @property
     def decoded(self) -> Decoded:
@@ -49,6 +51,10 @@ class Explainer(Protocol):
 
     def maps(self, samples: Sequence[Sample], images: Mapping[str, Decoded]) -> dict[str, np.ndarray]:
         """The finite maps, by record id; images by the key of their reference."""
+        ...
+
+    def explanations(self, samples: Sequence[Sample], images: Mapping[str, Decoded]) -> dict[str, Explanation]:
+        """The same, whole: with the maps of words and phrases that the run has too."""
         ...
 
     def randomised(self, layers: int, seed: int) -> "Explainer":
@@ -72,6 +78,7 @@ class Partner:
     image: str
     captions: frozenset[str]
     tile: Image.Image  # at the model's input size
+    names: tuple[str, ...] = ()  # what captions that name one thing call it
 
 
 @dataclass

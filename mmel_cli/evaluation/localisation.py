@@ -92,9 +92,15 @@ def size_class(mask: Mask, options: LocalisationOptions) -> str:
 
 
 def quadrant_recognition(values: np.ndarray, quadrant: int) -> float | None:
-    """FIxLIP's recognition of one quadrant (0 to 3, row by row) of a grid map; None where there is no evidence.
+    """FIxLIP's recognition of one quadrant of a grid map; None where there is no evidence."""
+    good, total = quadrant_evidence(values, quadrant)
+    return good / total if total > 0 else None
 
-    Positive evidence inside and negative outside over all; the middle row and column of an odd grid belong to none.
+
+def quadrant_evidence(values: np.ndarray, quadrant: int) -> tuple[float, float]:
+    """Positive evidence of a grid map inside a quadrant (0 to 3, row by row) and negative outside, and all of it.
+
+    The middle row and column of an odd grid belong to no quadrant and do not count.
     """
     height, width = values.shape
     down, across = divmod(quadrant, 2)
@@ -108,9 +114,8 @@ def quadrant_recognition(values: np.ndarray, quadrant: int) -> float | None:
         counted_columns[width // 2] = False
     inside = np.outer(rows, columns)
     outside = np.outer(counted_rows, counted_columns) & ~inside
-    total = np.abs(values[inside | outside]).sum()
     good = values[inside].clip(min=0).sum() - values[outside].clip(max=0).sum()
-    return float(good / total) if total > 0 else None
+    return float(good), float(np.abs(values[inside | outside]).sum())
 
 
 def as_tensor(maps: list[np.ndarray]) -> torch.Tensor:

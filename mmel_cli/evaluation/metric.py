@@ -10,10 +10,11 @@ from PIL.Image import Image
 if TYPE_CHECKING:
     from mmel_cli.evaluation.bench import Bench, Subject
 
-Need = Literal["truth", "images", "model", "captions", "method", "tokens", "score"]
-"""truth: masks or boxes; images: the input's images; model: forwards of the same weights; captions: a set of captions
-to tell the right one from; method: new maps from the run's own method; tokens: its evidence of the caption's tokens;
-score: maps of the caption's own score, not of its difference from that of another text."""
+Need = Literal["truth", "phrases", "images", "model", "captions", "method", "tokens", "score"]
+"""truth: masks or boxes; phrases: those of parts of the caption; images: the input's images; model: forwards of the
+same weights; captions: a set of captions to tell the right one from; method: new maps from the run's own method;
+tokens: its evidence of the caption's tokens; score: maps of the caption's own score, not of its difference from that of
+another text."""
 
 NO_NEEDS: frozenset[Need] = frozenset()
 MODEL: frozenset[Need] = frozenset({"images", "model"})
@@ -21,6 +22,7 @@ CHOICE: frozenset[Need] = MODEL | {"captions", "score"}
 AGAIN: frozenset[Need] = MODEL | {"method"}
 TOKENS: frozenset[Need] = MODEL | {"tokens"}
 TRUTH: frozenset[Need] = frozenset({"truth"})
+PHRASES: frozenset[Need] = frozenset({"phrases"})
 
 Copy = Callable[[Image], Image]
 """Makes of the upright RGB original the reduced copy that a metric needs."""
@@ -59,6 +61,7 @@ class Metric(ABC):
     source: ClassVar[str]
     needs: ClassVar[frozenset[Need]] = NO_NEEDS
     settings: ClassVar[tuple[str, ...]] = ()
+    by_phrase: ClassVar[bool] = False  # takes the map of each phrase, which in some runs is the caption's one map
 
     @abstractmethod
     def measure(self, bench: "Bench", subjects: Sequence["Subject"]) -> Sequence[Outcome]:

@@ -15,6 +15,7 @@ from mmel_cli.archive import load_archive
 from mmel_cli.config import EvalConfig
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation import METRICS, select
+from mmel_cli.evaluation.phrases import kind_of
 from mmel_cli.evaluation.summary import Columns, join, summarise
 from mmel_cli.names import count
 from mmel_cli.pipelines import scores
@@ -175,7 +176,12 @@ def _identity(
 
 
 def _content(runs: list[Run], config: EvalConfig) -> dict[str, Any]:
-    described = [{"label": run.label} | scores.describe(run.path, run.archive) for run in runs]
+    described = [
+        {"label": run.label}
+        | scores.describe(run.path, run.archive)
+        | {"map of a phrase": kind_of(field.name for field in run.archive.info.fields)}
+        for run in runs
+    ]
     return {"config": config.plain(), "runs": described, "versions": versions()}
 
 

@@ -1,20 +1,20 @@
 """A batch of subjects through the metrics of one run, and its maps made anew for those that ask."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mmel_cli.evaluation import Metric, Outcome
 from mmel_cli.evaluation.bench import Bench, Subject
 from mmel_cli.evaluation.summary import Scores
-from mmel_cli.fields import MAP, TOKEN_MAP
+from mmel_cli.fields import MAP, PHRASE_MAP, TOKEN_MAP, WORD_MAP
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.scores import ScoreLog
 from mmel_cli.tensors import Decoded
-from mmel_cli.types import Failure, Sample
+from mmel_cli.types import Explanation, Failure, Sample
 
 _SAME_SCORE = 0.02  # cosines of another device differ less; most other images, not all, differ more
 _SAME_HALF_SCORE = 0.06  # of a run in half precision
@@ -31,7 +31,7 @@ def tolerance(dtype: str, *, one_head: bool) -> float | None:
 class EngineExplainer:
     """The run's own method and model (evaluation.bench.Explainer)."""
 
-    engine: Engine
+    engine: Engine  # with words x regions if the run has them
 
     @property
     def layers(self) -> int:
@@ -40,7 +40,12 @@ class EngineExplainer:
 
     def maps(self, samples: Sequence[Sample], images: Mapping[str, Decoded]) -> dict[str, np.ndarray]:
         """See Explainer."""
-        return {record.id: record.map for record in self.engine.explain(Batch(list(samples), dict(images)))[0]}
+        bare = replace(self.engine, regions=None)
+        return {record.id: record.map for record in bare.explain(Batch(list(samples), dict(images)))[0]}
+
+    def explanations(self, samples: Sequence[Sample], images: Mapping[str, Decoded]) -> dict[str, Explanation]:
+        """See Explainer."""
+        return {record.id: record for record in self.engine.explain(Batch(list(samples), dict(images)))[0]}
 
     def randomised(self, layers: int, seed: int) -> "EngineExplainer":
         """See Explainer."""
@@ -116,7 +121,9 @@ def _too_large(subject: Subject, what: str) -> Failure:
 
 def _finite(subject: Subject) -> bool:
     record = subject.record
-    read = [record.fields[field.name] for field in (MAP, TOKEN_MAP) if field.name in record.fields]
+    read = [
+        record.fields[field.name] for field in (MAP, TOKEN_MAP, WORD_MAP, PHRASE_MAP) if field.name in record.fields
+    ]
     return all(bool(np.isfinite(values).all()) for values in read)
 
 

@@ -41,6 +41,10 @@ class Input:
         """Whether any of these records has a mask or boxes."""
         return any(has_truth(sample) for sample in self.samples() if sample.id in ids)
 
+    def any_phrases(self, ids: Container[str]) -> bool:
+        """Whether any phrase of these records has a mask or boxes."""
+        return any(has_truth(phrase) for sample in self.samples() if sample.id in ids for phrase in sample.phrases)
+
     @property
     def shown(self) -> str:
         """Place and layout, for a message."""

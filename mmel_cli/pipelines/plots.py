@@ -10,6 +10,7 @@ from mmel_cli.render.plots import plot_curves, plot_layers, plot_pairs
 _PAIRED = (
     *("insertion-deletion", "insertion-deletion-fine", "aid"),
     *("energy-inside", "pixel-ap", "token-insertion-deletion"),
+    *("phrase-energy",),
 )
 
 

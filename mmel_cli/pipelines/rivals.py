@@ -12,7 +12,7 @@ from mmel_cli.archive import Archive
 from mmel_cli.config import EvalConfig
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation.bench import Partner, Rivals
-from mmel_cli.evaluation.metrics.quadrants import tile_of
+from mmel_cli.evaluation.mosaics import TILE, name_of
 from mmel_cli.model import Adapter
 from mmel_cli.pipelines.batches import by_image
 from mmel_cli.pipelines.subjects import Stream
@@ -67,7 +67,14 @@ def find_partners(stream: Stream) -> tuple[Partner, ...]:
     for sample in samples:
         if sample.ref.key in decoded:
             of.setdefault(sample.image, []).append((sample, decoded[sample.ref.key]))
-    return tuple(tile_of(of[image]) for image in chosen if image in of)
+    return tuple(_partner(of[image]) for image in chosen if image in of)
+
+
+def _partner(pairs: list[tuple[Sample, Decoded]]) -> Partner:
+    """One image, from its samples."""
+    sample, decoded = pairs[0]
+    names = tuple(dict.fromkeys(name for one, _ in pairs if (name := name_of(one)) is not None))
+    return Partner(sample.image, frozenset(one.caption for one, _ in pairs), decoded.kept[TILE], names)
 
 
 def _lines(path: Path) -> tuple[str, ...]:

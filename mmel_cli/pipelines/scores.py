@@ -15,13 +15,21 @@ from mmel_cli.archive import Archive
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation import named
 from mmel_cli.evaluation.summary import SIZES, Columns, Scores
-from mmel_cli.fields import MAP, TOKEN_MAP
+from mmel_cli.fields import MAP, PHRASE_SHARE, PHRASE_SPAN, TOKEN_MAP, WORD_REST, WORD_SHARE
 from mmel_cli.runs import IdSet, RunFolder, differences, fingerprint
 from mmel_cli.runs.failures import NAME as FAILURES
 from mmel_cli.runs.folder import METRICS_FILE, PLOTS, SCORES, TABLE
 from mmel_cli.types import Failure
 
 __all__ = ["METRICS_FILE", "PLOTS", "SCORES", "TABLE"]
+_TELLING = (
+    MAP,
+    TOKEN_MAP,
+    WORD_SHARE,
+    WORD_REST,
+    PHRASE_SPAN,
+    PHRASE_SHARE,
+)  # not the maps of words: many times larger
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also full-width
 
 
@@ -96,7 +104,7 @@ def describe(path: Path, archive: Archive) -> dict[str, Any]:
         "layers": list(info.layers),
         "records": len(archive),
         "ids_sha256": lines_sha256(archive.ids),
-        "maps_sha256": archive.digest(*(f.name for f in info.fields if f in (MAP, TOKEN_MAP))),
+        "maps_sha256": archive.digest(*(f.name for f in info.fields if f in _TELLING)),
     }
 
 

@@ -1,6 +1,6 @@
 """One run to score: what of it can be had, with which model and method, then batch by batch."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -10,11 +10,12 @@ from typing import Any
 
 from mmel_cli.archive import Archive
 from mmel_cli.attribution import find_method
-from mmel_cli.config import EvalConfig
+from mmel_cli.config import EvalConfig, settings_of, words_of
 from mmel_cli.errors import MmelError, UsageError
 from mmel_cli.evaluation import METRICS, Metric, named
 from mmel_cli.evaluation.bench import Bench
-from mmel_cli.fields import TOKEN_MAP
+from mmel_cli.evaluation.phrases import kind_of
+from mmel_cli.fields import PHRASE_MAP, TOKEN_MAP, WORD_MAP
 from mmel_cli.model import Adapter, load_model
 from mmel_cli.names import count
 from mmel_cli.pipelines import provenance, scores
@@ -22,6 +23,7 @@ from mmel_cli.pipelines.batches import Loader
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.measure import EngineExplainer, Measurer, tolerance
 from mmel_cli.pipelines.origin import Input, find_input, find_model, find_weights
+from mmel_cli.pipelines.regions import Words
 from mmel_cli.pipelines.rivals import RivalTexts, find_partners
 from mmel_cli.pipelines.subjects import Siblings, Stream
 from mmel_cli.runs import Events, RunFolder
@@ -66,6 +68,7 @@ class Scoring:
             model, engine, reasons = self._load(source)
             refused = self._refuse(reasons, tally)
             metrics = {family: METRICS[family] for family in self._families() if family not in refused}
+            self._tell_phrase_maps(metrics)
             bench = self._bench(model, engine, reasons)
             stream = self._stream(source, metrics, bench, pool)
             bench.siblings = Siblings(run.archive, source, self.wanted, stream.truth, self.config.image.limits)
@@ -100,14 +103,24 @@ class Scoring:
             self.events.message(f"{self.run.label}: refused {names}: {reason}")
         return {family for family in self._families() if METRICS[family].needs & set(reasons)}
 
+    def _tell_phrase_maps(self, metrics: Mapping[str, Metric]) -> None:
+        """Say it where one map stands for every phrase: a baseline, not what a reader of these numbers expects."""
+        fields = {field.name for field in self.run.archive.info.fields}
+        asked = [metric for metric in metrics.values() if metric.by_phrase]
+        if asked and not fields & {WORD_MAP.name, PHRASE_MAP.name}:
+            names = ", ".join(name.name for metric in asked for name in metric.names if name.name in self.names)
+            self.events.message(
+                f"{self.run.label}: has no maps of words or phrases; in {names} {kind_of(fields)}, stands"
+            )
+
     def _load(self, source: Input) -> tuple[Adapter | None, Engine | None, dict[str, str]]:
         """The run's model and method where a metric needs them, and by need why it cannot be met."""
         needs = {need for family in self._families() for need in METRICS[family].needs}
         reasons: dict[str, str] = {}
         if source.gone:
-            reasons |= {"images": source.gone, "truth": source.gone}
-        elif "truth" in needs and not source.any_truth(self.wanted):
-            reasons["truth"] = "the input has no masks and no boxes for these records"
+            reasons |= dict.fromkeys(("images", "truth", "phrases"), source.gone)
+        else:
+            reasons |= self._no_truth(source, needs)
         info = self.run.archive.info
         if TOKEN_MAP.name not in {given.name for given in info.fields}:
             reasons["tokens"] = f"{info.method} explains the image alone, so the run has no {TOKEN_MAP.name}"
@@ -120,6 +133,15 @@ class Scoring:
         self.events.message(f"{self.run.label}: input {source.shown}")
         model, engine, why = self._load_model()
         return model, engine, reasons | why
+
+    def _no_truth(self, source: Input, needs: Container[str]) -> dict[str, str]:
+        """By need: why the input does not say where things are."""
+        reasons = {}
+        if "truth" in needs and not source.any_truth(self.wanted):
+            reasons["truth"] = "the input has no masks and no boxes for these records"
+        if "phrases" in needs and not source.any_phrases(self.wanted):
+            reasons["phrases"] = "the input gives no phrases with masks or boxes for these records"
+        return reasons
 
     def _load_model(self) -> tuple[Adapter | None, Engine | None, dict[str, str]]:
         run, config, info = self.run, self.config, self.run.archive.info
@@ -139,7 +161,9 @@ class Scoring:
             return None, None, {"model": f"the model changed: {other}; give --model"}
         try:
             method = find_weights(run.path, info)
-            engine = Engine.build(model, find_method(method.name), method.params, config.image.limits)
+            options = words_of(settings_of(info))
+            words = Words.of(model, options) if options.regions else None
+            engine = Engine.build(model, find_method(method.name), method.params, config.image.limits, words=words)
         except MmelError as error:
             return model, None, {"method": str(error)}
         other = provenance.other_version(engine, info) or next(
@@ -163,8 +187,11 @@ class Scoring:
             keep = {name: copy for metric in metrics.values() for name, copy in metric.copies(bench).items()}
             preprocess = partial(bench.model.preprocess, geometry=self.run.archive.info.geometry)
             loader = Loader(pool, limits, preprocess, keep)
-        truth = not source.gone and any("truth" in metric.needs for metric in metrics.values())
-        return Stream(self.run.archive, source, self.wanted, self.config.batch_size, loader, truth, limits, pool)
+        needs = set() if source.gone else {need for metric in metrics.values() for need in metric.needs}
+        truth, phrases = "truth" in needs, "phrases" in needs
+        return Stream(
+            self.run.archive, source, self.wanted, self.config.batch_size, loader, truth, limits, pool, phrases
+        )
 
     def _tolerance(self, model: Adapter | None, engine: Engine | None) -> float | None:
         limit = tolerance(self.run.archive.info.dtype, one_head=engine is not None and engine.request.one_head)

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Container, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import BinaryIO
@@ -11,13 +11,15 @@ import numpy as np
 
 from mmel_cli.archive import Archive
 from mmel_cli.data.images import ImageLimits
-from mmel_cli.data.truth import read_truth
+from mmel_cli.data.paths import shown
+from mmel_cli.data.truth import has_truth, read_truth
 from mmel_cli.errors import RecordError
 from mmel_cli.evaluation.bench import Subject
+from mmel_cli.evaluation.phrases import NamedPhrase, is_read, map_of
 from mmel_cli.pipelines.batches import Batch, Loader, by_image
 from mmel_cli.pipelines.origin import Input
 from mmel_cli.tensors import Decoded
-from mmel_cli.types import Explanation, Failure, ImageRef, Sample
+from mmel_cli.types import Explanation, Failure, ImageRef, Phrase, Sample
 
 _IMAGES_AT_ONCE = 16
 
@@ -34,6 +36,7 @@ class Stream:
     truth: bool
     limits: ImageLimits
     pool: ThreadPoolExecutor
+    phrases: bool = False  # whether the truth of phrases is wanted
 
     def batches(self, done: Container[str]) -> Iterator[tuple[list[Subject], list[Failure]]]:
         """Every wanted record once: a Subject, or a Failure that says what changed since it was explained."""
@@ -76,15 +79,29 @@ class Stream:
             self.pool.submit(read_truth, sample, record.image_size, self.limits) if self.truth else None
             for sample, record in zip(batch.samples, records, strict=True)
         ]
-        for sample, record, mask in zip(batch.samples, records, masks, strict=True):
+        named = [
+            self._named(sample, record) if self.phrases else []
+            for sample, record in zip(batch.samples, records, strict=True)
+        ]
+        for sample, record, mask, phrases in zip(batch.samples, records, masks, named, strict=True):
             image = batch.images.get(sample.ref.key)
             try:
                 _check_same(record, sample, image)
                 truth = mask.result() if mask else None
-                subjects.append(Subject(record, sample, image, truth, layer_evidence(record, self.archive)))
+                with_truth = tuple(_with_truth(record, phrase, found) for phrase, found in phrases)
+                layers = layer_evidence(record, self.archive)
+                subjects.append(Subject(record, sample, image, truth, layers, with_truth))
             except RecordError as error:
                 failures.append(Failure(sample.id, error.stage, str(error)))
         return subjects, failures
+
+    def _named(self, sample: Sample, record: Explanation) -> list[tuple[Phrase, "Future[np.ndarray | None]"]]:
+        """The phrases that have a truth and that the model reads, and their truth as it is read."""
+        return [
+            (phrase, self.pool.submit(read_truth, phrase, record.image_size, self.limits))
+            for phrase in sample.phrases
+            if has_truth(phrase) and is_read(record, phrase.start, phrase.end)
+        ]
 
 
 def layer_evidence(record: Explanation, archive: Archive) -> dict[str, np.ndarray]:
@@ -147,6 +164,16 @@ def _check_same(record: Explanation, sample: Sample, image: Decoded | None) -> N
     if image is not None and image.size != record.image_size:
         now, then = (f"{width}x{height}" for height, width in (image.size, record.image_size))
         raise RecordError("image", f"is {now} now, {then} when explained")
+
+
+def _with_truth(record: Explanation, phrase: Phrase, reading: "Future[np.ndarray | None]") -> NamedPhrase:
+    """Refuse to score what a run says of phrases where it has others."""
+    if map_of(record, phrase.start, phrase.end) is None:
+        text = shown(repr(record.caption[phrase.start : phrase.end]))
+        raise RecordError("pair", f"its phrase {text} in the input is none that was explained; explain again")
+    truth = reading.result()
+    assert truth is not None  # noqa: S101 - has_truth
+    return NamedPhrase(phrase.start, phrase.end, truth)
 
 
 def _absent() -> BinaryIO:

@@ -5,8 +5,10 @@ from mmel_cli.evaluation.metrics.aid import Aid
 from mmel_cli.evaluation.metrics.captions import CaptionChange, CaptionContrast
 from mmel_cli.evaluation.metrics.fading import Fading
 from mmel_cli.evaluation.metrics.localisation import Localisation
+from mmel_cli.evaluation.metrics.phrases import Phrases
 from mmel_cli.evaluation.metrics.pixels import FineCurves, PixelCurves, ProbabilityCurves
 from mmel_cli.evaluation.metrics.quadrants import Quadrants
+from mmel_cli.evaluation.metrics.recognition import Recognition
 from mmel_cli.evaluation.metrics.sparseness import Sparseness
 from mmel_cli.evaluation.metrics.stability import MaxSensitivity, Randomisation
 from mmel_cli.evaluation.metrics.tokens import TokenCurves
@@ -27,5 +29,7 @@ METRICS: dict[str, Metric] = {
     "caption-change": CaptionChange(),
     "caption-contrast": CaptionContrast(),
     "token-curves": TokenCurves(),
+    "phrases": Phrases(),
+    "recognition": Recognition(),
 }
 """By family; each gives one or several named numbers."""

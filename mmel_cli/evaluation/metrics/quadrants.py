@@ -5,16 +5,14 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from PIL import Image
 
 from mmel_cli.data.paths import record_seed
 from mmel_cli.evaluation import localisation
-from mmel_cli.evaluation.bench import Bench, Partner, Subject
+from mmel_cli.evaluation.bench import Bench, Subject
 from mmel_cli.evaluation.metric import AGAIN, Copy, Metric, Name, Outcome
+from mmel_cli.evaluation.mosaics import TILE, mosaic, quarter, squash
 from mmel_cli.tensors import Decoded
-from mmel_cli.types import Box, ImageRef, Sample
-
-TILE = "tile"  # the copy of the original at the model's input size
+from mmel_cli.types import ImageRef, Sample
 
 
 class Quadrants(Metric):
@@ -31,7 +29,7 @@ class Quadrants(Metric):
 
     def copies(self, bench: Bench) -> Mapping[str, Copy]:
         """See Metric."""
-        return {TILE: partial(_squash, size=bench.adapter.spec.image_size)}
+        return {TILE: partial(squash, size=bench.adapter.spec.image_size)}
 
     def measure(self, bench: Bench, subjects: Sequence[Subject]) -> list[Outcome]:
         """See Metric."""
@@ -44,12 +42,6 @@ class Quadrants(Metric):
                 images[sample.ref.key] = image
         maps = bench.again.maps(samples, images) if samples else {}
         return [_outcome(maps.get(s.record.id), places.get(s.record.id)) for s in subjects]
-
-
-def tile_of(partner: Sequence[tuple[Sample, Decoded]]) -> Partner:
-    """An image that mosaics are filled up with, from its samples."""
-    sample, decoded = partner[0]
-    return Partner(sample.image, frozenset(sample.caption for sample, _ in partner), decoded.kept[TILE])
 
 
 def _outcome(values: np.ndarray | None, place: int | None) -> Outcome:
@@ -67,25 +59,8 @@ def _mosaic_of(subject: Subject, bench: Bench) -> tuple[Sample, Decoded, int] | 
     rng = np.random.default_rng(record_seed(record.id))
     place = int(rng.integers(4))
     others = [free[int(k)] for k in rng.permutation(len(free))[:3]]
-    mosaic, quarter = _mosaic(subject.decoded.kept[TILE], others, place)
+    sheet = mosaic([*others[:place], subject.decoded.kept[TILE], *others[place:]])
     ref = ImageRef(record.id, subject.sample.ref.open)  # a mosaic for each record, decoded already
-    decoded = Decoded(bench.adapter.preprocess(mosaic, "squash"), (mosaic.height, mosaic.width))
-    return replace(subject.sample, ref=ref, mask=None, boxes=(quarter,)), decoded, place
-
-
-def _squash(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A quarter of a mosaic: the image at `size` (height, width), whatever its aspect."""
-    return image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-
-
-def _mosaic(image: Image.Image, others: list[Image.Image], place: int) -> tuple[Image.Image, Box]:
-    """Four squashed images as the quarters of one; the first in quarter `place`. Also where that is."""
-    width, height = image.size
-    sheet = Image.new("RGB", (2 * width, 2 * height))
-    tiles = [*others[:place], image, *others[place:]]
-    for number, tile in enumerate(tiles):
-        down, across = divmod(number, 2)
-        sheet.paste(tile, (across * width, down * height))
-    down, across = divmod(place, 2)
-    x, y = float(across * width), float(down * height)
-    return sheet, (x, y, x + width, y + height)
+    decoded = Decoded(bench.adapter.preprocess(sheet, "squash"), (sheet.height, sheet.width))
+    sample = replace(subject.sample, ref=ref, mask=None, boxes=(quarter(sheet, place),), phrases=())
+    return sample, decoded, place
