@@ -37,7 +37,7 @@ from mmel_cli.evaluation.sanity import SanityOptions
 from mmel_cli.model.preprocess import GEOMETRIES
 from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.names import hint
-from mmel_cli.render import HeatmapOptions
+from mmel_cli.render import BY_PART, HeatmapOptions
 from mmel_cli.settings import merge, mistakes, read_yaml
 from mmel_cli.training.options import TrainOptions
 from mmel_cli.types import RunInfo
@@ -211,6 +211,18 @@ class RunConfig(Section):
             fit = ", ".join(name for name, method in METHODS.items() if not method.caption_blind)
             raise ValueError(
                 f"{value.name} makes the same map for any caption: none of a difference; choose from {fit}"
+            )
+        return value
+
+    @field_validator("heatmap")
+    @classmethod
+    def _drawable(cls, value: Any, info: ValidationInfo) -> Any:
+        """Panels of phrases or words want a run that has their regions, where it draws pictures at all."""
+        wanted, words = value.panels in BY_PART and info.data.get("heatmaps"), info.data.get("words")
+        if wanted and words is not None and not words.regions:
+            raise ValueError(
+                f"heatmap.panels {value.panels} shows where phrases and words come from: add --words, or take auto, "
+                "overlay or side-by-side"
             )
         return value
 

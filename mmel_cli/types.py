@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from jaxtyping import Float
 
-from mmel_cli.fields import PHRASE_SPAN, TOKEN_MAP, WORD_VALUE, Field, Sizes
+from mmel_cli.fields import PHRASE_SPAN, TOKEN_MAP, WORD_SHARE, WORD_VALUE, Field, Sizes
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the original image, after EXIF orientation."""
@@ -154,6 +154,11 @@ class RunInfo:
         """Whether it explains differences: its archive then has the columns of what captions are against."""
         group = self.config.get("against")
         return isinstance(group, dict) and (group.get("text") is not None or group.get("other") is True)
+
+    @property
+    def word_regions(self) -> bool:
+        """Whether it keeps where in the image each word and phrase comes from (--words)."""
+        return any(field.name == WORD_SHARE.name for field in self.fields)
 
     @property
     def sizes(self) -> Sizes:

@@ -4,9 +4,11 @@ import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import cast
 
 from mmel_cli.archive import Archive, ShardWriter, load_archive
 from mmel_cli.config import RunConfig
+from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Batch, Keep
 from mmel_cli.pipelines.engine import Engine
@@ -55,8 +57,9 @@ class Lane:
         self._events = events
         self._finished = self._archive_to_redraw(stack)
         path, config = run.folder.path, run.config
+        words = cast("WordOptions", config.words)
         self._writer = stack.enter_context(ShardWriter(path / ARCHIVE, run.info, config.archive))
-        self._painter = Painter(path, config.heatmap, pool) if config.heatmaps else None
+        self._painter = Painter(path, config.heatmap, pool, words.phrase) if config.heatmaps else None
         self._pending = _Pending()
 
     @property

@@ -8,21 +8,25 @@ from pathlib import Path
 
 from PIL import Image
 
+from mmel_cli.fields import WORD_SHARE
+from mmel_cli.model.phrase_vectors import PhraseKind
 from mmel_cli.pipelines.batches import Batch, Keep
 from mmel_cli.render import HeatmapOptions, fit, picture_name, render, thumbnail
 from mmel_cli.runs.folder import HEATMAPS, THUMBNAILS
 from mmel_cli.types import Explanation
 
+THUMBNAIL_SIDE = 256  # pixels of the longer side; twice as many in a run with --words, whose pictures are wide
 PHOTO = "photo"  # in Decoded.kept: the original at the size of pictures
 
 
 @dataclass(frozen=True)
 class Painter:
-    """Draws what a run folder shows."""
+    """Draws what a run folder shows; `phrase`: what stands for a phrase in the run."""
 
     out: Path
     options: HeatmapOptions
     pool: ThreadPoolExecutor
+    phrase: PhraseKind = "mean"
 
     @property
     def keep(self) -> dict[str, Keep]:
@@ -35,10 +39,11 @@ class Painter:
         return [self.pool.submit(self._draw, e, batch.images[keys[e.id]].kept[PHOTO]) for e in explanations]
 
     def _draw(self, explanation: Explanation, image: Image.Image) -> None:
-        picture = render(image, explanation, self.options)
+        picture = render(image, explanation, self.options, self.phrase)
         name = picture_name(explanation.id)
         _save(picture, self.out / HEATMAPS / name)
-        _save(thumbnail(picture), (self.out / THUMBNAILS / name).with_suffix(".jpg"))
+        side = THUMBNAIL_SIDE * (2 if WORD_SHARE.name in explanation.fields else 1)
+        _save(thumbnail(picture, side), (self.out / THUMBNAILS / name).with_suffix(".jpg"))
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -1,14 +1,20 @@
 """Pictures and the report (numpy and Pillow, no torch)."""
 
 from mmel_cli.render.names import picture_name
-from mmel_cli.render.overlay import HeatmapOptions, fit, render, thumbnail
+from mmel_cli.render.options import BY_PART, HeatmapOptions
+from mmel_cli.render.overlay import fit, render, thumbnail
+from mmel_cli.render.parts import SHARES, Parts, parts_of
 from mmel_cli.render.report import ReportRecord, ReportSummary, write_report
 
 __all__ = [
+    "BY_PART",
+    "SHARES",
     "HeatmapOptions",
+    "Parts",
     "ReportRecord",
     "ReportSummary",
     "fit",
+    "parts_of",
     "picture_name",
     "render",
     "thumbnail",

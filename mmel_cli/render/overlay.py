@@ -1,92 +1,78 @@
-"""Draw one explanation: the map over its place in the photo, the caption with its tokens shaded, score and scale."""
+"""Draw one explanation: the map over its place in the photo with the caption below it, and what stands beside it."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from mmel_cli.render import colours
+from mmel_cli.render.blend import Ground, mix
+from mmel_cli.render.options import BY_PART, HeatmapOptions
+from mmel_cli.render.panels import phrase_panel, sheet
+from mmel_cli.render.part_strip import phrase_strip, sheet_strip
+from mmel_cli.render.parts import Parts, parts_of
 from mmel_cli.render.strip import caption_strip
-from mmel_cli.types import Box, Explanation
+from mmel_cli.types import Explanation
 
 MIN_SIDE = 384  # smaller photos are enlarged to it, so that the caption can be read
-_OUTSIDE = 0.45  # brightness of what the model never saw
-_FRAME = (255, 255, 255)
+_MIN_WIDTH = 420  # of each of two columns, so that a legend can be read
+_GAP, _WIDE_GAP = 6, 16
 
 
 @dataclass(frozen=True)
-class HeatmapOptions:
-    """How pictures look.
+class _Column:
+    """A picture and the strip below it."""
 
-    A matplotlib `colormap`; the `opacity` of the strongest evidence; the `percentile` of a map that counts as
-    strongest; `panels`, the overlay alone or image, map and overlay; the longest side of a panel in pixels; and
-    whether the caption is shown.
+    picture: Image.Image
+    strip: Image.Image | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        strip = self.strip.size if self.strip else (0, 0)
+        return max(self.picture.width, strip[0]), self.picture.height + strip[1]
+
+
+def render(image: Image.Image, explanation: Explanation, options: HeatmapOptions, phrase: str = "mean") -> Image.Image:
+    """Draw an explanation over its upright RGB original, or over what `fit` made of it; thread-safe.
+
+    `phrase` is the run's `words.phrase`: what stands for a phrase.
+
+    Raises:
+        ValueError: for panels of phrases or words where the explanation has none (a run without --words).
     """
-
-    colormap: str = "inferno"
-    opacity: float = 0.8
-    percentile: float = 99.5
-    panels: Literal["overlay", "side-by-side"] = "overlay"
-    max_side: int = 768
-    caption: bool = True
-
-    def __post_init__(self) -> None:
-        colours.table(self.colormap)
-        if not 0 <= self.opacity <= 1:
-            raise ValueError("heatmap.opacity must lie in 0..1")
-        if not 0 < self.percentile <= 100:
-            raise ValueError("heatmap.percentile must lie in 0..100")
-        if not 64 <= self.max_side <= 8192:
-            raise ValueError("heatmap.max_side must lie in 64..8192")
-
-
-def render(image: Image.Image, explanation: Explanation, options: HeatmapOptions) -> Image.Image:
-    """Draw an explanation over its upright RGB original, or over what `fit` made of it; thread-safe."""
     photo = fit(image, options.max_side)
-    height, width = explanation.image_size
-    scale = (photo.width / width, photo.height / height)
-    x0, y0, x1, y1 = explanation.box
-    box = (x0 * scale[0], y0 * scale[1], x1 * scale[0], y1 * scale[1])
-    heat, inside = place(colours.normalise(explanation.map, options.percentile), box, photo.size)
-    overlay = _frame(_blend(photo, heat, inside, options), box, inside)
-    panels = [overlay]
+    ground = Ground.of(photo, explanation)
+    heat = ground.place(colours.normalise(explanation.map, options.percentile)).clip(0, 1)
+    coloured = colours.apply(heat, options.colormap)
+    overlay = ground.finish(mix(np.asarray(photo, np.float32), coloured, options.opacity * np.sqrt(heat)))
     if options.panels == "side-by-side":
-        pure = colours.apply(heat, options.colormap) * np.where(inside, 1, _OUTSIDE)[..., None]
-        panels = [photo, _frame(Image.fromarray(pure.astype(np.uint8)), box, inside), overlay]
-    width = sum(panel.width for panel in panels) + 6 * (len(panels) - 1)
+        overlay = _row([photo, ground.finish(coloured), overlay], _GAP)
+    parts = parts_of(explanation.caption, explanation.words, explanation.fields, phrase)
+    if options.panels in BY_PART and parts is None:
+        raise ValueError(f"{explanation.id}: heatmap.panels {options.panels} needs a run with --words")
+    beside = parts if options.panels in (*BY_PART, "auto") else None
+    width = overlay.width if beside is None else max(overlay.width, _MIN_WIDTH)
     strip = caption_strip(explanation, width, options.colormap) if options.caption else None
-    canvas = Image.new("RGB", (width, photo.height + (strip.height if strip else 0)), "white")
-    for number, panel in enumerate(panels):
-        canvas.paste(panel, (number * (photo.width + 6), 0))
-    if strip:
-        canvas.paste(strip, (0, photo.height))
-    return canvas
+    columns = [_Column(overlay, strip)]
+    if beside is not None:
+        columns.append(_beside(ground, explanation, beside, options, width))
+    return _row([_stacked(column) for column in columns], _WIDE_GAP)
 
 
-def thumbnail(picture: Image.Image, side: int = 256) -> Image.Image:
+def _beside(ground: Ground, explanation: Explanation, parts: Parts, options: HeatmapOptions, width: int) -> _Column:
+    """What a run with --words has beside the overlay."""
+    if options.panels == "words":
+        strip = sheet_strip(explanation, parts, width, options) if options.caption else None
+        return _Column(sheet(ground, explanation, parts, options, width), strip)
+    strip = phrase_strip(explanation, parts, width, options.percentile) if options.caption else None
+    return _Column(phrase_panel(ground, explanation, parts, options), strip)
+
+
+def thumbnail(picture: Image.Image, side: int) -> Image.Image:
     """A smaller copy whose longer side is at most `side`."""
     small = picture.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small
-
-
-def place(heat: np.ndarray, box: Box, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Lay a patch map over the `box` of a picture of `size` (width, height) in its pixels.
-
-    The box may reach beyond the picture (letterbox): what lies outside is cut off.
-
-    Returns:
-        The interpolated map, float32 (height, width), zero outside the box; and where the box is, bool.
-    """
-    width, height = size
-    left, top, right, bottom = (round(edge) for edge in box)
-    sheet = Image.fromarray(heat).resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BICUBIC)
-    full, inside = np.zeros((height, width), np.float32), np.zeros((height, width), bool)
-    part = np.s_[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-    cut = np.asarray(sheet)[max(-top, 0) : height - top, max(-left, 0) : width - left]
-    full[part], inside[part] = cut.clip(0, 1), True
-    return full, inside
 
 
 def fit(image: Image.Image, max_side: int) -> Image.Image:
@@ -98,17 +84,20 @@ def fit(image: Image.Image, max_side: int) -> Image.Image:
     return image.resize(size, way)
 
 
-def _blend(photo: Image.Image, heat: np.ndarray, inside: np.ndarray, options: HeatmapOptions) -> Image.Image:
-    """Opacity follows the evidence, so regions without any show the photo as it is; what the model never saw is dim."""
-    pixels = np.asarray(photo, np.float32)
-    alpha = (options.opacity * np.sqrt(heat))[..., None]
-    mixed = pixels * (1 - alpha) + colours.apply(heat, options.colormap) * alpha
-    return Image.fromarray((mixed * np.where(inside, 1, _OUTSIDE)[..., None]).round().astype(np.uint8))
+def _stacked(column: _Column) -> Image.Image:
+    paper = Image.new("RGB", column.size, "white")
+    paper.paste(column.picture, (0, 0))
+    if column.strip:
+        paper.paste(column.strip, (0, column.picture.height))
+    return paper
 
 
-def _frame(picture: Image.Image, box: Box, inside: np.ndarray) -> Image.Image:
-    """A thin line around the box, unless it is the whole picture."""
-    if not inside.all():
-        left, top, right, bottom = (round(edge) for edge in box)
-        ImageDraw.Draw(picture).rectangle((left, top, right - 1, bottom - 1), outline=_FRAME)
-    return picture
+def _row(pictures: list[Image.Image], gap: int) -> Image.Image:
+    """Pictures from left to right, their upper edges in a line."""
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    paper = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
+    x = 0
+    for picture in pictures:
+        paper.paste(picture, (x, 0))
+        x += picture.width + gap
+    return paper

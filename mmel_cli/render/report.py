@@ -9,6 +9,7 @@ from urllib.parse import quote
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mmel_cli.render.parts import Parts
 from mmel_cli.render.words import FALLS, RISES, Piece, colour, pieces, says, scale_of
 from mmel_cli.types import Failure, Word
 
@@ -29,6 +30,7 @@ class ReportRecord:
     values: np.ndarray | None = None
     against: str | None = None  # what the caption is explained against, and its cosine
     against_score: float | None = None
+    parts: Parts | None = None  # of a run with --words
 
     @property
     def pieces(self) -> list[Piece]:
@@ -53,6 +55,8 @@ class ReportSummary:
     pictures: bool = True
     words: bool = False  # whether the run has word values
     against: bool = False  # whether it explains differences
+    phrases: bool = False  # whether it has words x regions
+    share: str = ""  # what the share of a phrase is
 
 
 def write_report(
@@ -67,7 +71,7 @@ def write_report(
         loader=PackageLoader("mmel_cli.render"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["url"] = lambda path: quote(str(path))
-    environment.filters |= {"says": says, "tint": lambda piece: _rgb(colour(piece.tint))}
+    environment.filters |= {"says": says, "tint": lambda piece: _rgb(colour(piece.tint)), "rgb": _rgb}
     environment.globals |= {"falls": _rgb(FALLS), "rises": _rgb(RISES)}
     template = environment.get_template("gallery.html")
     pages = [_page_name(n) for n in range(1, max(1, -(-summary.done // PAGE_SIZE)) + 1)]

@@ -38,11 +38,11 @@ def pieces(caption: str, words: tuple[Word, ...], values: np.ndarray | None) -> 
     parts: list[Piece] = []
     for word, value in zip(words, [] if values is None else values, strict=values is not None):
         known = scale is not None and np.isfinite(value)
-        between, own = _printable(caption[at : word.start]), _printable(caption[word.start : word.end])
+        between, own = printable(caption[at : word.start]), printable(caption[word.start : word.end])
         parts += [Piece(between)] if between else []
         parts += [Piece(own, float(value), float(value) / scale) if known and scale else Piece(own)]
         at = word.end
-    rest = _printable(caption[at:])
+    rest = printable(caption[at:])
     return [*parts, Piece(rest)] if rest else parts
 
 
@@ -61,7 +61,7 @@ def says(value: float) -> str:
     return f"without this word the cosine {'falls' if value > 0 else 'rises'} by {shown}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Whitespace and joiners as they are; controls and the like as a mark."""
     return "".join(
         c if c.isprintable() or c.isspace() or c in _INVISIBLE else "\N{REPLACEMENT CHARACTER}" for c in text

@@ -5,19 +5,18 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from mmel_cli.archive import load_archive, words_from
 from mmel_cli.archive.schema import WORDS_SPAN, WORDS_TEXT
-from mmel_cli.fields import WORD_VALUE
-from mmel_cli.render import ReportRecord, ReportSummary, picture_name, write_report
+from mmel_cli.fields import PHRASE_SHARE, PHRASE_SPAN, WORD_ERROR, WORD_SHARE, WORD_VALUE
+from mmel_cli.render import SHARES, ReportRecord, ReportSummary, parts_of, picture_name, write_report
 from mmel_cli.runs.failures import read_failures
 from mmel_cli.runs.folder import HEATMAPS, REPORT, SUMMARY, THUMBNAILS, RunFolder
 from mmel_cli.types import RunInfo
 
 _CARD = ("id", "caption", "score", "truncated")
 _CARD_AGAINST = ("against", "against_score")
-_CARD_WORDS = (WORDS_TEXT, WORDS_SPAN, WORD_VALUE.name)
+_CARD_WORDS = (WORDS_TEXT, WORDS_SPAN)
+_CARD_PARTS = tuple(field.name for field in (PHRASE_SPAN, PHRASE_SHARE, WORD_SHARE, WORD_ERROR))
 
 
 @dataclass(frozen=True)
@@ -65,34 +64,34 @@ def _write_gallery(folder: RunFolder, info: RunInfo, summary: Summary) -> None:
     if not summary.done:
         write_report(folder.path, [], head, failed)
         return
+    own = {field.name for field in info.fields}
+    names = _CARD + (_CARD_AGAINST if info.against else ())
+    names += _CARD_WORDS if info.word_values or info.word_regions else ()
+    names += tuple(name for name in (WORD_VALUE.name, *_CARD_PARTS) if name in own)
+    phrase = str((info.config.get("words") or {}).get("phrase", "mean"))
+    head = replace(head, words=info.word_values, phrases=info.word_regions, share=SHARES[phrase], against=info.against)
     with load_archive(folder.path) as archive:
-        columns = (*_CARD, *(_CARD_WORDS if info.word_values else ()))
-        records = (_card(*row) for row in archive.rows(*columns))
-        if info.against:
-            rows = archive.rows(*columns, *_CARD_AGAINST)
-            records = (replace(_card(*row), against=str(text), against_score=float(s)) for *row, text, s in rows)
-        write_report(folder.path, records, replace(head, words=info.word_values, against=info.against), failed)
+        records = (_card(dict(zip(names, row, strict=True)), phrase) for row in archive.rows(*names))
+        write_report(folder.path, records, head, failed)
 
 
-def _card(  # noqa: PLR0913, PLR0917 - the columns of _CARD and _CARD_WORDS
-    record_id: str,
-    caption: str,
-    score: float,
-    truncated: bool,
-    texts: np.ndarray | None = None,
-    spans: np.ndarray | None = None,
-    values: np.ndarray | None = None,
-) -> ReportRecord:
-    words = () if texts is None or spans is None else words_from(texts, spans)
+def _card(row: dict[str, Any], phrase: str) -> ReportRecord:
+    """From the columns of _CARD, and those of words and phrases that the run has."""
+    record_id, caption = str(row["id"]), str(row["caption"])
+    words = words_from(row[WORDS_TEXT], row[WORDS_SPAN]) if WORDS_TEXT in row else ()
+    values = row.get(WORD_VALUE.name)
     return ReportRecord(
-        id=str(record_id),
-        caption=str(caption),
-        score=float(score),
-        truncated=bool(truncated),
-        picture=PurePosixPath(HEATMAPS) / picture_name(str(record_id)),
-        thumbnail=(PurePosixPath(THUMBNAILS) / picture_name(str(record_id))).with_suffix(".jpg"),
+        id=record_id,
+        caption=caption,
+        score=float(row["score"]),
+        truncated=bool(row["truncated"]),
+        picture=PurePosixPath(HEATMAPS) / picture_name(record_id),
+        thumbnail=(PurePosixPath(THUMBNAILS) / picture_name(record_id)).with_suffix(".jpg"),
         words=words,
         values=None if values is None else values[: len(words)],
+        parts=parts_of(caption, words, row, phrase),
+        against=str(row["against"]) if "against" in row else None,
+        against_score=float(row["against_score"]) if "against_score" in row else None,
     )
 
 

@@ -181,7 +181,7 @@ def test_wrong_options_are_refused(change, says):
 
 
 def test_thumbnails_are_small():
-    assert max(thumbnail(Image.new("RGB", (400, 900))).size) == 256
+    assert max(thumbnail(Image.new("RGB", (400, 900)), 256).size) == 256
 
 
 @given(st.text(min_size=0, max_size=400))

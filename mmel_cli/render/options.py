@@ -1,0 +1,36 @@
+"""How pictures look."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mmel_cli.render import colours
+
+BY_PART = ("phrases", "words")
+"""Values of `panels` that show where each phrase or word comes from: runs with --words alone can draw them."""
+
+
+@dataclass(frozen=True)
+class HeatmapOptions:
+    """How pictures look.
+
+    A matplotlib `colormap`; the `opacity` of the strongest evidence; the `percentile` of a map that counts as
+    strongest; `panels`: the overlay alone; image, map and overlay; beside the overlay a colour for each phrase, or a
+    small map for each; auto: the colours where the run has them, else the overlay; the longest side of a panel in
+    pixels; and whether the caption is shown.
+    """
+
+    colormap: str = "inferno"
+    opacity: float = 0.8
+    percentile: float = 99.5
+    panels: Literal["auto", "overlay", "side-by-side", "phrases", "words"] = "auto"
+    max_side: int = 768
+    caption: bool = True
+
+    def __post_init__(self) -> None:
+        colours.table(self.colormap)
+        if not 0 <= self.opacity <= 1:
+            raise ValueError("heatmap.opacity must lie in 0..1")
+        if not 0 < self.percentile <= 100:
+            raise ValueError("heatmap.percentile must lie in 0..100")
+        if not 64 <= self.max_side <= 8192:
+            raise ValueError("heatmap.max_side must lie in 64..8192")
