@@ -4,15 +4,18 @@
     python scripts/table_scenes.py --out runs/table --metrics all --limit 500   (about an hour on two cores)
     python scripts/table_scenes.py --out runs/table --metrics localisation,insertion-deletion --limit 200 \
         --runs flow,gae,mmel --reference gae --differences
+    python scripts/table_scenes.py --out runs/words --kinds pair --scenes 500 --metrics words --rows runs \
+        --runs words --reference words-mmel
 
-Scenes of the test split with 2-4 objects; their captions of an object and of attributes. The explained runs are kept in
---out and used again, and the evaluation goes on where it stopped. Prints Markdown: mean and 95 % interval.
+Scenes with 2-4 objects, of the test split unless told otherwise; their captions of --kinds. The explained runs are kept
+in --out and used again, and the evaluation goes on where it stopped. Prints Markdown: mean and 95 % interval.
 """
 
 import argparse
 import json
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +74,42 @@ LEARNED = {
         "method.shifts=5",
     ],
 }
-MORE_RUNS = BALANCED | MANY_PASSES | LEARNED
+_WORDS = ["words.regions=true"]
+_LEARNED = ["method.weights={weights}/localization.safetensors", "method.transfer=true"]
+WORDS = {  # words x regions: what stands for a phrase, and by which method
+    "words-mmel": [*_WORDS, "method.weights=auto"],
+    "words-mmel-alone": [*_WORDS, "method.weights=auto", "words.phrase=alone", "words.texts=2"],
+    "words-mmel-left-out": [*_WORDS, "method.weights=auto", "words.phrase=left-out", "words.texts=2"],
+    "words-mmel-sum": [*_WORDS, "method.weights=auto", "words.phrase=words"],
+    "words-mmel-untrained": [*_WORDS, "method.weights=untrained"],
+    "words-mmel-untrained-alone": [*_WORDS, "method.weights=untrained", "words.phrase=alone", "words.texts=2"],
+    "words-flow": [*_WORDS, "method.name=flow"],
+    "words-flow-alone": [*_WORDS, "method.name=flow", "words.phrase=alone", "words.texts=2"],
+    "words-flow-sum": [*_WORDS, "method.name=flow", "words.phrase=words"],
+}
+WORDS_LEARNED = {
+    "words-learned": [*_WORDS, *_LEARNED],
+    "words-learned-alone": [*_WORDS, *_LEARNED, "words.phrase=alone", "words.texts=2"],
+    "words-learned-left-out": [*_WORDS, *_LEARNED, "words.phrase=left-out", "words.texts=2"],
+    "words-learned-sum": [*_WORDS, *_LEARNED, "words.phrase=words"],
+}
+RIVALS = {
+    "fixlip": ["method.name=fixlip"],
+    "fixlip-4000": ["method.name=fixlip", "method.masks=4000"],
+    "exclip": ["method.name=exclip"],
+}
+MORE_RUNS = BALANCED | MANY_PASSES | LEARNED | WORDS | WORDS_LEARNED | RIVALS
 COMMON = ["heatmaps=false", "batch_size=32"]
 KINDS = ("object", "attributes")
 
 
-def write_subset(folder: Path, seed: int, scenes: int, split: str = "test") -> None:
-    """An imagefolder of `scenes` images of a split with 2-4 objects, and their captions of KINDS."""
+def write_subset(folder: Path, seed: int, scenes: int, split: str = "test", kinds: Collection[str] = KINDS) -> None:
+    """An imagefolder of `scenes` images of a split with 2-4 objects, and their captions of some kinds."""
     if (folder / "metadata.jsonl").exists():
         return
     write_scenes(folder, scenes * 2, seed, split=split)
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
-    rows = [row for row in rows if row["objects"] >= 2 and row["kind"] in KINDS]
+    rows = [row for row in rows if row["objects"] >= 2 and row["kind"] in kinds]
     images = list(dict.fromkeys(row["file_name"] for row in rows))[:scenes]
     (folder / "metadata.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in rows if row["file_name"] in images)
@@ -117,10 +144,12 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="records that are scored")
     parser.add_argument("--explain", type=int, help="records that are explained, for methods of many passes")
     parser.add_argument("--model", default="builtin")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="of captions")
+    parser.add_argument("--split", default="test")
     parser.add_argument(
         "--runs",
         default=",".join(RUNS),
-        help=f"also {', '.join(MORE_RUNS)}; one-pass: all of one pass, with balanced gradients too",
+        help=f"also {', '.join(MORE_RUNS)}; one-pass: all of one pass, with balanced gradients; words: all of words",
     )
     parser.add_argument("--reference", default="grad-eclip-last", help="the run that all others are compared with")
     parser.add_argument("--differences", action="store_true", help="print paired differences from it instead of means")
@@ -128,8 +157,9 @@ def main() -> None:
     parser.add_argument("--rows", choices=("metrics", "runs"), default="metrics", help="what stands in a row")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    write_subset(args.out / "scenes", args.seed, args.scenes)
-    names = [name for part in args.runs.split(",") for name in ([*RUNS, *BALANCED] if part == "one-pass" else [part])]
+    write_subset(args.out / "scenes", args.seed, args.scenes, args.split, args.kinds.split(","))
+    groups = {"one-pass": [*RUNS, *BALANCED], "words": [*WORDS]}
+    names = [name for part in args.runs.split(",") for name in groups.get(part, [part])]
     for name in names:
         settings = [setting.format(weights=args.weights) for setting in (RUNS | MORE_RUNS)[name]]
         started = time.monotonic()
