@@ -32,6 +32,7 @@ from mmel_cli.evaluation import select
 from mmel_cli.evaluation.compare import ComparisonOptions
 from mmel_cli.evaluation.faithfulness import FaithfulnessOptions
 from mmel_cli.evaluation.localisation import LocalisationOptions
+from mmel_cli.evaluation.modalities import ModalityOptions
 from mmel_cli.evaluation.protocols import AidOptions
 from mmel_cli.evaluation.sanity import SanityOptions
 from mmel_cli.model.preprocess import GEOMETRIES
@@ -62,6 +63,7 @@ _Faithfulness = _strict(FaithfulnessOptions)
 _Aid = _strict(AidOptions)
 _Localisation = _strict(LocalisationOptions)
 _Sanity = _strict(SanityOptions)
+_Modalities = _strict(ModalityOptions)
 _Comparison = _strict(ComparisonOptions)
 _Training = _strict(TrainOptions)
 _Words = _strict(WordOptions)
@@ -250,6 +252,7 @@ class EvalConfig(Section):
     aid: _Aid = _Aid()  # type: ignore[valid-type]
     localisation: _Localisation = _Localisation()  # type: ignore[valid-type]
     sanity: _Sanity = _Sanity()  # type: ignore[valid-type]
+    modalities: _Modalities = _Modalities()  # type: ignore[valid-type]
     comparison: _Comparison = _Comparison()  # type: ignore[valid-type]
 
     @field_validator("metrics", mode="before")

@@ -177,9 +177,10 @@ def main() -> None:
         "(p < 0.05, Holm)\n"
     )
     show = gap if args.differences else cell
-    arrows = {name: "↑" if metric["better"] == "up" else "↓" for name, metric in report["metrics"].items()}
+    signs = {"up": " ↑", "down": " ↓", "neither": ""}
+    arrows = {name: signs[metric["better"]] for name, metric in report["metrics"].items()}
     table = [["metric", *names]]
-    table += [[f"{name} {arrow}", *(show(report, name, run) for run in names)] for name, arrow in arrows.items()]
+    table += [[f"{name}{arrow}", *(show(report, name, run) for run in names)] for name, arrow in arrows.items()]
     if args.rows == "runs":
         table = [list(column) for column in zip(*table, strict=True)]
     first, *others = ["| " + " | ".join(row) + " |" for row in table]

@@ -10,11 +10,14 @@ from PIL.Image import Image
 if TYPE_CHECKING:
     from mmel_cli.evaluation.bench import Bench, Subject
 
-Need = Literal["truth", "phrases", "images", "model", "captions", "method", "tokens", "score"]
+Need = Literal[
+    "truth", "phrases", "images", "model", "captions", "method", "score", "tokens", "regions", "shares", "residual"
+]  # fmt: skip
 """truth: masks or boxes; phrases: those of parts of the caption; images: the input's images; model: forwards of the
-same weights; captions: a set of captions to tell the right one from; method: new maps from the run's own method;
-tokens: its evidence of the caption's tokens; score: maps of the caption's own score, not of its difference from that of
-another text."""
+same weights; captions: a set of captions to tell the right one from; method: new maps from the run's own method; score:
+maps of the caption's own score, not of its difference from that of another text. Of what the run archived: tokens: its
+evidence of the caption's tokens; regions: the map of each word; shares: also its share and what is of no region;
+residual: by how much all interactions miss what they should sum to."""
 
 NO_NEEDS: frozenset[Need] = frozenset()
 MODEL: frozenset[Need] = frozenset({"images", "model"})
@@ -23,6 +26,7 @@ AGAIN: frozenset[Need] = MODEL | {"method"}
 TOKENS: frozenset[Need] = MODEL | {"tokens"}
 TRUTH: frozenset[Need] = frozenset({"truth"})
 PHRASES: frozenset[Need] = frozenset({"phrases"})
+REGIONS: frozenset[Need] = MODEL | {"regions"}
 
 Copy = Callable[[Image], Image]
 """Makes of the upright RGB original the reduced copy that a metric needs."""
@@ -33,7 +37,7 @@ class Name:
     """One number a record: what it is called, which direction is better, its range, and what it measures."""
 
     name: str
-    better: Literal["up", "down"]
+    better: Literal["up", "down", "neither"]
     span: tuple[float, float]  # smallest and largest possible value
     definition: str
     source: str = ""  # where it is not that of the metric

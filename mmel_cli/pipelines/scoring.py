@@ -14,8 +14,9 @@ from mmel_cli.config import EvalConfig, settings_of, words_of
 from mmel_cli.errors import MmelError, UsageError
 from mmel_cli.evaluation import METRICS, Metric, named
 from mmel_cli.evaluation.bench import Bench
+from mmel_cli.evaluation.metrics.residuals import RESIDUAL
 from mmel_cli.evaluation.phrases import kind_of
-from mmel_cli.fields import PHRASE_MAP, TOKEN_MAP, WORD_MAP
+from mmel_cli.fields import PHRASE_MAP, TOKEN_MAP, WORD_MAP, WORD_REST, WORD_SHARE
 from mmel_cli.model import Adapter, load_model
 from mmel_cli.names import count
 from mmel_cli.pipelines import provenance, scores
@@ -27,7 +28,7 @@ from mmel_cli.pipelines.regions import Words
 from mmel_cli.pipelines.rivals import RivalTexts, find_partners
 from mmel_cli.pipelines.subjects import Siblings, Stream
 from mmel_cli.runs import Events, RunFolder
-from mmel_cli.types import Failure
+from mmel_cli.types import Failure, RunInfo
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,7 @@ class Scoring:
         else:
             reasons |= self._no_truth(source, needs)
         info = self.run.archive.info
-        if TOKEN_MAP.name not in {given.name for given in info.fields}:
-            reasons["tokens"] = f"{info.method} explains the image alone, so the run has no {TOKEN_MAP.name}"
+        reasons |= _not_archived(info)
         if info.against:
             reasons["score"] = "the run explains a difference (--against), and this is of the caption's own score"
         if len(self.rivals.texts) < 2:
@@ -176,7 +176,10 @@ class Scoring:
 
     def _bench(self, model: Adapter | None, engine: Engine | None, reasons: Mapping[str, str]) -> Bench:
         config = self.config
-        parts: tuple[Any, ...] = (config.faithfulness, config.aid, config.localisation, config.sanity)
+        parts: tuple[Any, ...] = (
+            *(config.faithfulness, config.aid, config.localisation, config.sanity),
+            config.modalities,
+        )
         options = {base: part for part in parts for base in type(part).__mro__[:-1]}
         rivals = self.rivals.embed(model) if model is not None and "captions" not in reasons else None
         return Bench(options, model, EngineExplainer(engine) if engine else None, rivals)
@@ -198,3 +201,17 @@ class Scoring:
         if model is not None and model.spec.dtype != "float32":
             limit = limit and tolerance(model.spec.dtype, one_head=False)
         return limit
+
+
+def _not_archived(info: RunInfo) -> dict[str, str]:
+    """By need: why the run has not what it is of."""
+    names, reasons = {given.name for given in info.fields}, {}
+    if TOKEN_MAP.name not in names:
+        reasons["tokens"] = f"{info.method} explains the image alone, so the run has no {TOKEN_MAP.name}"
+    for need, fields in (("regions", (WORD_MAP,)), ("shares", (WORD_SHARE, WORD_MAP, WORD_REST))):
+        lacking = [field.name for field in fields if field.name not in names]
+        if lacking:
+            reasons[need] = f"the run has no {', '.join(lacking)}; explain again with --words"
+    if RESIDUAL not in names:
+        reasons["residual"] = f"{info.method} archives no {RESIDUAL}"
+    return reasons

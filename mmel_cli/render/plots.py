@@ -18,7 +18,7 @@ def plot_curves(
 
     Args:
         curves: by run, by curve: mean and error at each point.
-        names: the curves to draw, one panel each, and what becomes of the pixels in it.
+        names: the curves to draw, one panel each, and what becomes of what in it ("pixels put back").
         path: without suffix.
         score: what the curves measure, for the axis.
         at: where the points lie, 0 to 1, on an axis that is logarithmic above its least; None for equal steps.
@@ -34,7 +34,7 @@ def plot_curves(
             axes.set_xticks([100 * fraction for fraction in at], [f"{100 * fraction:g}" for fraction in at])
             axes.tick_params(axis="x", which="minor", bottom=False)
             axes.tick_params(axis="x", labelsize="small")
-        axes.set(title=name, xlabel=f"% of pixels {names[name]}, highest first", ylabel=score, xlim=(0, 100))
+        axes.set(title=name, xlabel=f"% of {names[name]}, highest first", ylabel=score, xlim=(0, 100))
     _legend(figure, panels, len(curves))
     return save_figure(figure, path)
 

@@ -48,6 +48,7 @@ SETTINGS: dict[str, Decides] = {
     "aid": "numbers",
     "localisation": "numbers",
     "sanity": "numbers",
+    "modalities": "numbers",
     "comparison": "neither",  # of scores that are there
 }
 """By dotted key, of every command; a group stands for all settings in it that have no line of their own."""

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -107,6 +109,62 @@ def test_phrases_that_cannot_be_scored_are_refused_by_name(scored, tmp_path, mme
     assert json.loads(out)["refused"] == {"flow": {"phrase-energy": why}}
 
 
+@pytest.fixture(scope="module")
+def whole(scored):
+    """The group without recognition, of three runs, and what was said meanwhile."""
+    names = [name for name, (metric, _) in named().items() if metric.group == "words" and "method" not in metric.needs]
+    arguments = ["eval", *(scored / name for name in ("flow", "mmel", "plain")), "--metrics", ",".join(names), *QUICK]
+    arguments += ["--out", scored / "whole", "--set", "modalities.permutations=2", "--set", "faithfulness.steps=5"]
+    command = [sys.executable, "-m", "mmel_cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr  # some are refused that were asked for by name
+    report = json.loads((scored / "whole/metrics.json").read_text())
+    return report, rows_of(scored / "whole"), done.stderr
+
+
+def test_the_whole_group(whole, scored):
+    report, _, said = whole
+    without = {"word-insertion", "word-deletion", "word-insertion-deletion", "words-residual"}
+    for name, metric in report["metrics"].items():
+        given = {"flow", "mmel", "plain"} - ({"plain"} if name in without else set())
+        given = set() if name == "interaction-residual" else given
+        assert set(metric["runs"]) == given, name
+        assert set(metric["differences"]) == given - {"flow"}
+        low, high = named()[name][1].span
+        for estimate in metric["runs"].values():
+            assert low <= estimate["mean"] <= high
+            assert estimate["records"] > 0
+        for difference in metric["differences"].values():
+            assert difference["mean"] is not None
+    curves = "word-insertion, word-deletion, word-insertion-deletion"
+    assert f"plain: refused {curves}: the run has no words/map; explain again with --words" in said
+    why = "the run has no words/share, words/map, words/rest; explain again with --words"
+    assert f"plain: refused words-residual: {why}" in said
+    assert "flow: refused interaction-residual: flow archives no interaction/residual" in said
+    assert (scored / "whole/plots/curves-words.svg").stat().st_size > 1000
+    assert (scored / "whole/plots/pairs-word-insertion-deletion.png").stat().st_size > 1000
+
+
+def test_what_the_whole_group_finds(whole, scored):
+    report, rows, _ = whole
+    means = {name: {run: e["mean"] for run, e in m["runs"].items()} for name, m in report["metrics"].items()}
+    assert means["words-residual"]["flow"] < 1e-5
+    assert means["word-insertion-deletion"]["flow"] > 0.05
+    assert means["region-agreement"]["flow"] > means["region-agreement"]["plain"]
+    curve = report["curves"]["flow"]["word-insertion"]["mean"]
+    assert len(curve) == 6
+    with load_archive(scored / "flow") as archive:
+        scores = [record.score for record in archive]
+    assert curve[-1] == pytest.approx(np.mean(scores), abs=1e-5)
+    assert report["curves"]["flow"]["word-deletion"]["mean"][0] == pytest.approx(np.mean(scores), abs=1e-5)
+    for name in ("image-share", "interaction-share"):  # of the pair, whatever the method
+        assert all(rows["mmel"][key][name] == row[name] for key, row in rows["flow"].items())
+        assert report["metrics"][name]["better"] == "neither"
+    pairs = {row["text"] for row in inputs(scored) if row["kind"] == "pair"}
+    for row in rows["flow"].values():
+        assert bool(row["region-agreement"]) == (row["caption"] in pairs)
+
+
 def test_the_group_is_not_standard():
     words = [name for name, (metric, _) in named().items() if metric.group == "words"]
     assert words
@@ -114,6 +172,7 @@ def test_the_group_is_not_standard():
     assert set(words) <= set(select(["all"]))
 
 
+@pytest.mark.slow
 def test_recognition_on_mosaics_of_the_runs_own_images(scored, tmp_path, mmel):
     runs, out = [scored / "flow", scored / "plain"], tmp_path / "out"
     names = ",".join(f"recognition-{n}" for n in (1, 2, 3, 4))
