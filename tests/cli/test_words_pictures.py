@@ -1,4 +1,4 @@
-"""Pictures of a run with --words: colours of phrases by default, small maps when asked for, and cards that show both."""
+"""`mmel explain --words` from the command line to the files: pictures, what they say, and when they are drawn anew."""
 
 import html
 import re
@@ -72,8 +72,8 @@ def test_panels_of_words_are_refused_in_one_line_without_words(words_run, panels
     code, _, err = words_run("--set", f"heatmap.panels={panels}")
     assert code == 2
     assert " ".join(err.split()) == (
-        f"Error: heatmap.panels {panels} shows where phrases and words come from: add --words, or take auto, overlay or "
-        "side-by-side"
+        f"Error: heatmap.panels {panels} shows where phrases and words come from: add --words, or take auto, overlay "
+        "or side-by-side"
     )
     assert not words_run.folder.exists()
 
