@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmel_cli.attribution import Method, Target, resolve_layers
-from mmel_cli.attribution.base import OF_MODEL, GradientParams, LayerParams, gradient_of, wants_whole
+from mmel_cli.attribution import Method, Target
+from mmel_cli.attribution.base import GradientParams, LayerParams
 from mmel_cli.attribution.views import FINER, View, averaged, look, overlay, views_of
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.paths import record_seed
-from mmel_cli.data.truth import read_truth
-from mmel_cli.errors import MmelError, ModelError, RecordError, UsageError
+from mmel_cli.errors import MmelError, UsageError
 from mmel_cli.fields import (
     PHRASE_MAP,
     PHRASE_REGIONS,
@@ -27,13 +26,14 @@ from mmel_cli.fields import (
     Sizes,
     check,
 )
-from mmel_cli.geometry import to_grid
 from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, LeftOut
 from mmel_cli.model.exhaustion import in_halves
+from mmel_cli.pipelines.asking import request_of, request_of_words
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.pipelines.differences import against_numbers, read_alike
 from mmel_cli.pipelines.regions import BatchRegions, WordRegions, Words
 from mmel_cli.pipelines.sharing import SharedCaptures
+from mmel_cli.pipelines.truths import truths
 from mmel_cli.tensors import Attribution, Capture, Pixels, Probe
 from mmel_cli.types import Explanation, Failure, Sample
 
@@ -73,17 +73,8 @@ class Engine:
             UsageError, MmelError: for layers that there are not, weights that do not fit, a false declaration.
             ModelError: if the method needs what the model has not.
         """
-        _check_needs(model, method, params)
-        layers = resolve_layers(params.layers, model.spec.layers)
-        request = CaptureRequest(
-            layers=layers,
-            text_layers=resolve_layers(params.text_layers, model.spec.text_layers, "text_layers"),
-            **{part: part in method.needs for part in OF_MODEL if part != "one_head"},
-            one_head=method.one_head(params),
-            gradient=gradient_of(params),
-            whole=wants_whole(method, params),
-        )
-        target = Target(model.spec.name, model.spec.sha256, layers, model.spec.scoring)
+        request = request_of(model, method, params)
+        target = Target(model.spec.name, model.spec.sha256, request.layers, model.spec.scoring)
         try:
             declared = check(method.fields(params, target))
             check((*declared, WORD_VALUE))
@@ -93,16 +84,9 @@ class Engine:
             raise UsageError(f"--words: {method.name} gives words x regions of its own; leave --words out")
         state, decided = method.prepare(params, target), method.decides(params, target)
         described = method.describe(params, target) | decided
-        regions = None
-        if words:
-            every = CaptureRequest(
-                layers=resolve_layers("all", model.spec.layers),
-                text_layers=(model.spec.text_layers,),
-                gradient="balanced",
-                directed=True,
-                whole=False,
-            )
-            regions = WordRegions.of(words, method, params, state, every if method.along is None else request)
+        regions = (
+            WordRegions.of(words, method, params, state, request_of_words(model, method, request)) if words else None
+        )
         return cls(model, method, params, request, state, decided, described, declared, limits, left_out, regions)
 
     @property
@@ -145,7 +129,7 @@ class Engine:
         Pairs that share an image or a caption share its forward. A map that is not finite is a Failure, and so is a
         pair that exhausts the memory alone, or has no ground truth for a method that needs it.
         """
-        truth, lacking = _truth(batch, self.model.spec.grid, self.limits) if "truth" in self.method.needs else ({}, [])
+        truth, lacking = truths(batch, self.model.spec.grid, self.limits) if "truth" in self.method.needs else ({}, [])
         if lacking:
             gone = {failure.id for failure in lacking}
             batch = Batch([sample for sample in batch.samples if sample.id not in gone], batch.images)
@@ -300,35 +284,6 @@ class Engine:
             grids = np.stack([truth[sample.id] for sample in batch.samples])
             hints["truth"] = torch.from_numpy(grids).to(self.model.spec.device)
         return hints
-
-
-def _check_needs(model: Adapter, method: Method, params: LayerParams) -> None:
-    """Refuse a method that needs what the model does not give."""
-    asked = {name for name in method.needs if name in OF_MODEL} | ({"one_head"} if method.one_head(params) else set())
-    lacking = sorted(asked - model.spec.gives)
-    if lacking:
-        what = " and ".join(OF_MODEL[name] for name in lacking)
-        raise ModelError(
-            f"method {method.name} needs {what}, which the {model.spec.family} model {model.spec.name} does not give; "
-            "choose another --method"
-        )
-
-
-def _truth(batch: Batch, grid: tuple[int, int], limits: ImageLimits) -> tuple[dict[str, np.ndarray], list[Failure]]:
-    """The ground truth of each pair on the patch grid, and the pairs that have none."""
-    grids, failures = {}, []
-    for sample in batch.samples:
-        decoded = batch.images[sample.ref.key]
-        try:
-            mask = read_truth(sample, decoded.size, limits)
-        except RecordError as error:
-            failures.append(Failure(sample.id, error.stage, str(error)))
-            continue
-        if mask is None:
-            failures.append(Failure(sample.id, "pair", "has neither a mask nor boxes, which --method mask needs"))
-        else:
-            grids[sample.id] = to_grid(mask, decoded.pixels.box, grid)
-    return grids, failures
 
 
 def _too_large(sample: Sample, _error: Exception) -> tuple[list[Explanation], list[Failure]]:

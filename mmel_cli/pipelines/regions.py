@@ -1,7 +1,7 @@
 """Words x regions of a batch: the share of each word and phrase, and where in the image it comes from (METHOD 9)."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -46,14 +46,9 @@ class WordRegions:
 
     @classmethod
     def of(cls, words: Words, method: Method, params: Any, state: Any, request: CaptureRequest) -> "WordRegions":
-        """Phrases by the method itself, if it explains directions: from the capture that it asks for anyway.
-
-        For other methods words and phrases come from balanced flow of all layers, `request` with those.
-        """
-        if method.along is None:
-            return cls(words, request, flow.along)
+        """Phrases by the method itself if it explains directions, else by flow; `request`: asking.request_of_words."""
         along = method.along
-        return cls(words, replace(request, directed=True, whole=False), lambda side: along(side, params, state))
+        return cls(words, request, flow.along if along is None else lambda side: along(side, params, state))
 
     def of_batch(
         self, samples: Sequence[Sample], captions: Captions, pairs: Sequence[tuple[int, int]]
