@@ -101,7 +101,8 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     --words gives words x regions: the share of the score that each word of a caption has, and where in the image it
     comes from, and the same of each phrase that names something. It takes up to 256 text forwards a distinct caption
-    (--set words.texts=N) and one more backward of the image for each of its words and phrases.
+    (--set words.texts=N) and one more backward of the image for each of its words and phrases. Pictures then have a
+    colour for each phrase beside the overlay, or a small map for each with --set heatmap.panels=words.
 
     With --method a,b,c several methods explain in one pass: OUT/a, OUT/b and OUT/c are run folders like any other, with
     what each method gives alone; images are decoded once, and methods that need the same of the model share its passes.

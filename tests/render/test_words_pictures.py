@@ -42,7 +42,7 @@ def said(explained):
             np.ones((8, 8)), (0, 0, 480, 480), (480, 480), caption=caption, words=tuple(words), **changes
         )
         stack = np.zeros((len(words), 8, 8), np.float32)
-        stack[: len(maps)] = maps
+        stack[: len(maps)] = np.reshape(maps, (-1, 8, 8))
         record.fields.update({"words/share": np.resize(shares, len(words)), "words/map": stack})
         record.fields["words/error"] = np.full(len(words), error, np.float32)
         record.fields.update({"phrases/span": spans, "phrases/share": shares[: len(spans)]})
@@ -244,3 +244,11 @@ def test_lines_are_no_wider_than_asked_and_marks_count():
     assert all(sum(atom.length for atom in row) <= 300 for row in rows)
     assert sum(len(row) for row in rows) == 40
     assert len(wrap(atoms, 300, 3)) == 3
+
+
+@pytest.mark.parametrize("panels", ["phrases", "words"])
+def test_a_caption_of_which_no_word_is_read_is_drawn_and_it_is_said(said, panels):
+    record = said([], phrases=False, caption="")
+    assert phrase_legend(record, parts(record), 99.5) == ["The model reads no word of this caption."]
+    assert sheet_legend(record, parts(record)) == ["The model reads no word of this caption."]
+    assert render(PHOTO, record, HeatmapOptions(panels=panels)).width == BESIDE + 480

@@ -1,4 +1,4 @@
-"""`mmel explain --words` from the command line to the files: pictures, what they say, and when they are drawn anew."""
+"""Pictures of a run with --words: colours of phrases by default, small maps when asked for, and shares in cards."""
 
 import html
 import re
@@ -15,11 +15,11 @@ COLOUR = re.escape("rgb(238, 51, 119)")
 
 @pytest.fixture
 def words_run(photos, tiny, tmp_path, mmel):
-    """Explain five records, with these further options."""
+    """Explain three records, with these further options."""
 
     def run(*options):
         code, out, err = mmel(
-            "explain", photos, "--out", tmp_path / "run", "--model", tiny, "--limit", 5, "--batch-size", 3, *options
+            "explain", photos, "--out", tmp_path / "run", "--model", tiny, "--limit", 3, "--batch-size", 2, *options
         )
         return code, out, err
 
@@ -44,7 +44,7 @@ def test_a_run_with_words_shows_colours_of_phrases_and_is_redrawn_from_the_archi
         assert all(len(record.phrases) == 1 for record in archive)
         phrases = {record.id: record.phrases[0].text for record in archive}
         shares = {record.id: f"{record.fields['phrases/share'][0]:+.3f}" for record in archive}
-    assert len(coloured) == 5
+    assert len(coloured) == 3
     assert all(has(picture, PALETTE[0]) for picture in coloured.values())
     assert all(max(Image.open(path).size) == 512 for path in (folder / "thumbnails").rglob("*.jpg"))
     page = html.unescape((folder / "index.html").read_text())
@@ -55,7 +55,7 @@ def test_a_run_with_words_shows_colours_of_phrases_and_is_redrawn_from_the_archi
     before = {path: path.read_bytes() for path in (folder / "archive").iterdir()}
     code, _, err = words_run("--words", "--set", "heatmap.panels=words")
     assert code == 0, err
-    assert "Drawing the pictures of 5 finished records anew" in err
+    assert "Drawing the pictures of 3 finished records anew" in err
     small = pictures(folder)
     assert small.keys() == coloured.keys()
     assert not any(has(picture, PALETTE[0]) for picture in small.values())
@@ -72,8 +72,8 @@ def test_panels_of_words_are_refused_in_one_line_without_words(words_run, panels
     code, _, err = words_run("--set", f"heatmap.panels={panels}")
     assert code == 2
     assert " ".join(err.split()) == (
-        f"Error: heatmap.panels {panels} shows where phrases and words come from: add --words, or take auto, overlay "
-        "or side-by-side"
+        f"Error: heatmap.panels {panels} shows where phrases and words come from: "
+        "add --words, or take auto, overlay or side-by-side"
     )
     assert not words_run.folder.exists()
 
@@ -82,7 +82,7 @@ def test_without_pictures_nothing_is_refused_and_the_cards_have_shares(words_run
     code, _, err = words_run("--words", "--set", "heatmaps=false", "--set", "words.phrase=alone")
     assert code == 0, err
     page = (words_run.folder / "index.html").read_text()
-    assert page.count('<span class="phrase"') == 5
+    assert page.count('<span class="phrase"') == 3
     assert "each with its share of the cosine: the cosine of the phrase alone." in page
     assert "In the picture" not in page
 
