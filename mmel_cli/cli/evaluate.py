@@ -23,9 +23,9 @@ class EvalCommand(TyperCommand):
         example = self.epilog
         self.epilog = (
             f"{example}\n\nGroups: {', '.join(groups())}; `standard` is {', '.join(STANDARD)}, `all` is every metric. "
-            "The groups beyond standard take longer: published protocols, and metrics that make new maps with the "
-            "run's method. Metrics (range, direction, definition, source):\n\n"
-            + "\n\n".join(line(metric, name) for metric, name in named().values())
+            "The groups beyond standard take longer: published protocols, metrics that make new maps with the run's "
+            "method, and those of words and phrases (of runs with --words). Metrics (range, direction, definition, "
+            "source):\n\n" + "\n\n".join(line(metric, name) for metric, name in named().values())
         )
         super().format_epilog(ctx, formatter)
         self.epilog = example

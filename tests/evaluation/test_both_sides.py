@@ -159,10 +159,11 @@ def test_agreement_of_the_true_interactions_is_one_and_of_others_what_numpy_says
     interactions = rng.normal(size=(5, 6))
     model = Bilinear(interactions, image=0.7, text=-0.4)  # what each side has alone cancels
     (found,) = measure("region-agreement", model, subject({"words/map": interactions.reshape(5, 2, 3)}, objects()))
-    assert found.values == {"region-agreement": pytest.approx(1.0)}
     cells = [[0, 3], [2, 5]]  # of the two objects
     words = [[0, 1, 2], [4]]  # of the two phrases
     effects = [[interactions[np.ix_(w, c)].sum() for c in cells] for w in words]
+    own = pytest.approx((effects[0][0] + effects[1][1]) / 2, abs=1e-5)
+    assert found.values == {"region-agreement": pytest.approx(1.0), "region-effect": own, "region-mass": own}
     for _ in range(5):
         maps = rng.normal(size=(5, 6))
         masses = [[maps[np.ix_(w, c)].sum() for c in cells] for w in words]
@@ -171,7 +172,10 @@ def test_agreement_of_the_true_interactions_is_one_and_of_others_what_numpy_says
         assert found.values["region-agreement"] == pytest.approx(expected)
     (blind,) = measure("region-agreement", model, subject({"map": np.ones(GRID)}, objects()))
     assert blind.values["region-agreement"] == 0  # one flat map says nothing
-    assert measure("region-agreement", model, subject({"map": np.ones(GRID)}, objects()[:1]))[0].values == {}
+    (alone,) = measure("region-agreement", model, subject({"map": np.ones(GRID)}, objects()[:1]))
+    own = pytest.approx(effects[0][0], abs=1e-5)
+    assert alone.values == {"region-agreement": None, "region-effect": own, "region-mass": 2}  # it fills two cells
+    assert measure("region-agreement", model, subject({"map": np.ones(GRID)}))[0].values == {}
 
 
 def test_residuals_by_hand():

@@ -14,13 +14,15 @@ from mmel_cli.geometry import covered, to_grid
 
 
 class RegionAgreement(Metric):
-    """Of records that name two things or more."""
+    """Both numbers of each record, and of those that name two things or more whether they rank alike."""
 
     names = (
         Name("region-agreement", "up", (-1, 1),
              "rank correlation over all pairs of a phrase and an object of the record of s(x, c) - s(x without the "
              "object, c) - s(x, c without the phrase) + s(x without the object, c without the phrase) with the sum "
              "of the phrase's map inside the object; undefined with fewer than two phrases"),
+        Name("region-effect", "neither", (-4, 4), "mean of that difference over the phrases with their own objects"),
+        Name("region-mass", "neither", (float("-inf"), float("inf")), "mean of that sum over the same"),
     )  # fmt: skip
     group = "words"
     source = "this project"
@@ -37,9 +39,14 @@ def _one(bench: Bench, subject: Subject) -> Outcome:
     record = subject.record
     part = covered(record.box, record.image_size)
     phrases = [phrase for phrase in subject.phrases if phrase.truth[part].any()]
-    if len(phrases) < 2:
+    if not phrases:
         return Outcome()
-    return Outcome({"region-agreement": rank_correlation(_effects(bench, subject, phrases), _masses(subject, phrases))})
+    effects, masses = _effects(bench, subject, phrases), _masses(subject, phrases)
+    return Outcome({
+        "region-agreement": rank_correlation(effects, masses) if len(phrases) > 1 else None,
+        "region-effect": float(np.diag(effects).mean()),
+        "region-mass": float(np.diag(masses).mean()),
+    })  # fmt: skip
 
 
 def _effects(bench: Bench, subject: Subject, phrases: Sequence[NamedPhrase]) -> np.ndarray:
