@@ -82,6 +82,10 @@ class Field:
 MAP = Field("map", ("rows", "columns"), "the final map: evidence for the score, signed, unnormalised", evidence=True)
 TOKEN_MAP = Field("tokens/map", ("tokens",), "the method's own evidence of each token of the caption")
 
+RESIDUAL = Field(
+    "interaction/residual", (), "what the interactions of all tokens and positions sum to beyond what they should"
+)
+
 WORD_VALUE = Field("words/value", ("words",), "the score minus the score of the caption without the word, as cosines")
 WORD_SHARE = Field(
     "words/share", ("words",), "the word's share of the score; shares sum to it minus the score of no words, as cosines"

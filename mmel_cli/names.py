@@ -22,6 +22,7 @@ METHODS = {
     "occlusion": "occlusion",
     "region-search": "region_search",
     "fixlip": "fixlip",
+    "exclip": "exclip",
     "random": "random",
     "mask": "mask",
 }

@@ -140,6 +140,55 @@ class Probe(Protocol):
 
 
 @dataclass(frozen=True)
+class Tail:
+    """What follows a block of one tower, for one image or caption.
+
+    `embed` makes unit embeddings of outputs of the block, in the graph where gradients are on, and in forward mode.
+    """
+
+    output: Float[Tensor, "tokens width"]  # of the block
+    reference: Float[Tensor, "tokens width"]  # the same for an input that says nothing, token by token
+    embed: Callable[[Float[Tensor, "copies tokens width"]], Float[Tensor, "copies embedding"]]
+
+
+@runtime_checkable
+class Tails(Protocol):
+    """What follows the blocks of both towers, for the distinct images and captions of some pairs.
+
+    The reference of an image is 0 after normalisation, the mean colour; that of a caption has a token that says nothing
+    in place of each token of its text.
+    """
+
+    @property
+    def images(self) -> Int[Tensor, "pairs"]:
+        """Which of the distinct images each pair has."""
+        ...
+
+    @property
+    def rows(self) -> Int[Tensor, "pairs"]:
+        """Which of the distinct captions each pair has."""
+        ...
+
+    @property
+    def layers(self) -> int:
+        """Of the image tower."""
+        ...
+
+    @property
+    def text_layers(self) -> int:
+        """Of the text tower."""
+        ...
+
+    def of_image(self, image: int, block: int) -> Tail:
+        """Of a distinct image; `block` counts from 1 and is not the last layer."""
+        ...
+
+    def of_text(self, row: int, block: int) -> Tail:
+        """Of a distinct caption."""
+        ...
+
+
+@dataclass(frozen=True)
 class Entering:
     """What the attention of one layer reads (in a pre-norm layer the output of its first LayerNorm), at the patches.
 
@@ -206,6 +255,7 @@ class Capture:
     own: Tower | None = None  # the image attention behind each layer's own score, w its gradient (METHOD 2); if needed
     alone: Float[Tensor, "pairs layers patches"] | None = None  # cosine of patches attending to themselves; if needed
     surgery: Surgery | None = None  # if needed
+    tails: Tails | None = None  # if needed
     directed: tuple[Float[Tensor, "_ rows columns"], ...] = ()  # what each Directions.read made, if asked for
     owners: Int[Tensor, "pairs keys"] | None = None  # the word that each key of the caption is of, -1: none
     truth: Float[Tensor, "pairs height width"] | None = None  # the part of each cell inside the mask; if needed

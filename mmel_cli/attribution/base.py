@@ -28,6 +28,7 @@ OF_MODEL = {
     "alone": "patches that attend to themselves alone",
     "surgery": "patches by attention of values to values",
     "one_head": "attention as one head",
+    "tails": "what follows a block of each tower",
 }
 """What a method may need of a model that not every model gives."""
 NEEDS = OF_MODEL | {

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmel_cli.attribution.base import LastLayerParams, Method
 from mmel_cli.attribution.pixels import probe_of
-from mmel_cli.attribution.second_order import by_word
+from mmel_cli.attribution.second_order import by_word, owners_of
 from mmel_cli.errors import UsageError
 from mmel_cli.fields import MAP, TOKEN_MAP, WORD_MAP
 from mmel_cli.tensors import Attribution, Capture, Probe
@@ -79,7 +79,7 @@ def explain(capture: Capture, params: Params, _state: None) -> Attribution:
     fields = {
         MAP.name: torch.einsum("pid,pd->pi", patches, texts).unflatten(1, capture.grid),
         TOKEN_MAP.name: torch.einsum("pkd,pd->pk", tokens, capture.image_embeds.double()),
-        WORD_MAP.name: by_word(both, _owners(capture), capture.grid),
+        WORD_MAP.name: by_word(both, owners_of(capture), capture.grid),
     }
     return Attribution({name: values.float() for name, values in fields.items()})
 
@@ -145,11 +145,6 @@ def token_values(
     values = embeds.new_zeros(len(keys), embeds.shape[1])
     values[keys] = torch.from_numpy(chosen.weights).to(embeds) @ embeds[1:]
     return values, embeds[0]
-
-
-def _owners(capture: Capture) -> Tensor:
-    assert capture.owners is not None  # noqa: S101 - every model's captions have words
-    return capture.owners
 
 
 METHOD = Method(

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mmel_cli.tensors import Capture
+
 
 def by_word(
     values: Float[Tensor, "pairs keys patches"], owners: Int[Tensor, "pairs keys"], grid: tuple[int, int]
@@ -18,3 +20,9 @@ def by_word(
     words = int(owners.max()) + 1 if owners.numel() else 0
     member = owners[..., None] == torch.arange(words, device=owners.device)
     return torch.einsum("pkw,pki->pwi", member.to(values), values).unflatten(2, grid)
+
+
+def owners_of(capture: Capture) -> Int[Tensor, "pairs keys"]:
+    """The word that each token is of, which every model gives."""
+    assert capture.owners is not None  # noqa: S101 - as above
+    return capture.owners

@@ -55,6 +55,7 @@ class CaptureRequest:
     own: bool = False  # gradients of each layer's own score (METHOD 2, legrad)
     alone: bool = False  # patches as if each attended to itself alone (METHOD 2, mask-clip)
     surgery: bool = False  # patches by attention of values to values (METHOD 2, clip-surgery)
+    tails: bool = False  # what follows a block of each tower, to look at again (METHOD 2, exclip)
     one_head: bool = False  # run attention at the explained layers as one head (METHOD 2, heads: single)
     gradient: Gradient = "plain"  # how the backward goes (METHOD 2, balanced gradients)
     directed: bool = False  # gradients along other directions of the joint space too (METHOD 9)

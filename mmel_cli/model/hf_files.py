@@ -43,7 +43,7 @@ from mmel_cli.scoring import Scoring
 Loaded = tuple[Any, Any, Any]
 """A model, its tokenizer and its image processor."""
 
-_PARTS = frozenset({"hidden", "alignment", "entering", "own", "alone", "surgery"})  # what every model here gives
+_PARTS = frozenset({"hidden", "alignment", "entering", "own", "alone", "surgery", "tails"})  # every model here gives
 
 
 def load_clip(checkpoint: Checkpoint, want: Want) -> Adapter:

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmel_cli.model.adapter import Captions, CaptureRequest
-from mmel_cli.model.capture import Recording
+from mmel_cli.model.capture import AttentionLayer, Recording
 from mmel_cli.tensors import Tower
 from mmel_cli.types import Gradient
 
@@ -28,6 +28,11 @@ class VisionSide(Protocol):
     @property
     def layers(self) -> int:
         """How many layers can be explained."""
+        ...
+
+    @property
+    def attentions(self) -> list[AttentionLayer]:
+        """All layers of the encoder, in order; what pools its output is none of them."""
         ...
 
     def embed(
@@ -87,8 +92,18 @@ class TextSide(Protocol):
         ...
 
     @property
+    def attentions(self) -> list[AttentionLayer]:
+        """All layers, in order."""
+        ...
+
+    @property
     def max_tokens(self) -> int:
         """The most keys of a caption."""
+        ...
+
+    @property
+    def neutral(self) -> int:
+        """A token that says nothing, and in the place of text changes neither positions nor what is pooled; its id."""
         ...
 
     def tokenize(self, captions: list[str]) -> Captions:

@@ -1,6 +1,5 @@
 """Text towers of HuggingFace models: which token they pool, which are attended to, and how captions are padded."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,13 +7,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.nn.utils.rnn import pad_sequence
 
 from mmel_cli.errors import ModelError
 from mmel_cli.model.adapter import Captions, CaptureRequest
 from mmel_cli.model.balanced import balanced
 from mmel_cli.model.capture import AttentionLayer, Recording, activations, one_head, record
-from mmel_cli.model.tokens import Reading, context_of, read, room
+from mmel_cli.model.tokens import captions_of, context_of, padded, read, room
 from mmel_cli.tensors import Tower
 
 LEGACY_EOS = 2  # configurations older than transformers 4.31: the pooled token is the one with the highest id
@@ -40,9 +38,21 @@ class EosText:
         return context_of(self.tokenizer, self.model.config.text_config.max_position_embeddings)
 
     @property
+    def attentions(self) -> list[AttentionLayer]:
+        """See TextSide."""
+        return [AttentionLayer.of(block) for block in self.model.text_model.encoder.layers]
+
+    @property
     def max_tokens(self) -> int:
         """See TextSide."""
         return room(self.tokenizer, self.context)
+
+    @property
+    def neutral(self) -> int:
+        """See TextSide: padding, else the unknown token, else 0 (OpenAI's padding); whichever is not the end."""
+        end = self.tokenizer.eos_token_id
+        others = (self.tokenizer.pad_token_id, self.tokenizer.unk_token_id, 0, 1)
+        return next(token for token in others if token is not None and (token < end if self.highest else token != end))
 
     def tokenize(self, captions: list[str]) -> Captions:
         """See TextSide.
@@ -53,7 +63,7 @@ class EosText:
         readings = [reading.cut(self.context) for reading in read(self.tokenizer, captions)]
         end = self.tokenizer.eos_token_id
         padding = end if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
-        ids, mask = _padded(readings, padding)
+        ids, mask = padded(readings, padding)
         query = pooled_position(ids, None if self.highest else end)
         wrong = (ids.gather(1, query[:, None])[:, 0] != end).nonzero()
         if len(wrong):
@@ -65,7 +75,7 @@ class EosText:
         readings = [
             replace(r, read=min(r.read, q - len(r.before))) for r, q in zip(readings, query.tolist(), strict=True)
         ]
-        return _captions(readings, ids, mask, query, self.tokenizer)
+        return captions_of(readings, ids, mask, query, self.tokenizer)
 
     def embed(self, captions: Captions) -> Tensor:
         """See TextSide."""
@@ -76,9 +86,8 @@ class EosText:
         blocks = _blocks(self.model.text_model.encoder.layers, request)
         captions = self._to_context(captions) if request.one_head else captions
         layers = [AttentionLayer.of(block) for block in blocks]
-        every = [AttentionLayer.of(block) for block in self.model.text_model.encoder.layers]
         single = one_head(blocks if request.one_head else ())
-        with balanced(request.gradient, self.model.text_model, every), single, record(layers) as recording:
+        with balanced(request.gradient, self.model.text_model, self.attentions), single, record(layers) as recording:
             return recording, self.embed(captions)
 
     def tower(
@@ -86,7 +95,7 @@ class EosText:
     ) -> Tower:
         """See TextSide: tokens see those before them, and none is behind the end."""
         position = torch.arange(recording.o[0].shape[1], device=index.device)
-        layers = [AttentionLayer.of(block) for block in _blocks(self.model.text_model.encoder.layers, request)]
+        layers = _blocks(self.attentions, request)
         return _tower(
             (recording, w, index),
             (captions, request, layers),
@@ -127,15 +136,25 @@ class FirstText:
         return context_of(self.tokenizer, self.positions)
 
     @property
+    def attentions(self) -> list[AttentionLayer]:
+        """See TextSide."""
+        return [AttentionLayer.of_bert(block) for block in self._encoder]
+
+    @property
     def max_tokens(self) -> int:
         """See TextSide."""
         return room(self.tokenizer, self.context)
 
+    @property
+    def neutral(self) -> int:
+        """See TextSide: the unknown token, for padding has no position of its own in a RoBERTa."""
+        return int(self.tokenizer.unk_token_id)
+
     def tokenize(self, captions: list[str]) -> Captions:
         """See TextSide."""
         readings = [reading.cut(self.context) for reading in read(self.tokenizer, captions)]
-        ids, mask = _padded(readings, self.tokenizer.pad_token_id)
-        return _captions(readings, ids, mask, torch.zeros(len(ids), dtype=torch.long), self.tokenizer)
+        ids, mask = padded(readings, self.tokenizer.pad_token_id)
+        return captions_of(readings, ids, mask, torch.zeros(len(ids), dtype=torch.long), self.tokenizer)
 
     def embed(self, captions: Captions) -> Tensor:
         """See TextSide."""
@@ -143,16 +162,15 @@ class FirstText:
 
     def capture(self, captions: Captions, request: CaptureRequest) -> tuple[Recording, Tensor]:
         """See TextSide."""
-        every = [AttentionLayer.of_bert(block) for block in self._encoder]
-        layers = _blocks(every, request)
-        with balanced(request.gradient, self.model.text_model, every), record(layers) as recording:
+        layers = _blocks(self.attentions, request)
+        with balanced(request.gradient, self.model.text_model, self.attentions), record(layers) as recording:
             return recording, self.embed(captions)
 
     def tower(
         self, recording: Recording, w: list[Tensor], index: Tensor, captions: Captions, request: CaptureRequest
     ) -> Tower:
         """See TextSide: padding is not attended to."""
-        layers = [AttentionLayer.of_bert(block) for block in _blocks(self._encoder, request)]
+        layers = _blocks(self.attentions, request)
         return _tower(
             (recording, w, index),
             (captions, request, layers),
@@ -185,9 +203,19 @@ class LastText:
         return int(self.model.config.text_config.max_position_embeddings)
 
     @property
+    def attentions(self) -> list[AttentionLayer]:
+        """See TextSide."""
+        return [AttentionLayer.of(block) for block in self.model.text_model.encoder.layers]
+
+    @property
     def max_tokens(self) -> int:
         """See TextSide."""
         return room(self.tokenizer, self.length)
+
+    @property
+    def neutral(self) -> int:
+        """See TextSide: padding, which is all that an empty caption has."""
+        return int(self.tokenizer.pad_token_id)
 
     def tokenize(self, captions: list[str]) -> Captions:
         """See TextSide."""
@@ -202,7 +230,7 @@ class LastText:
         ids = torch.tensor(rows)
         query = torch.full((len(rows),), self.length - 1)
         shifts = missing if left else [0] * len(rows)
-        return _captions(readings, ids, torch.ones_like(ids), query, self.tokenizer, shifts)
+        return captions_of(readings, ids, torch.ones_like(ids), query, self.tokenizer, shifts)
 
     def embed(self, captions: Captions) -> Tensor:
         """See TextSide; the mask is left out where it masks nothing, as the model's processor leaves it out."""
@@ -211,16 +239,15 @@ class LastText:
 
     def capture(self, captions: Captions, request: CaptureRequest) -> tuple[Recording, Tensor]:
         """See TextSide."""
-        every = [AttentionLayer.of(block) for block in self.model.text_model.encoder.layers]
-        layers = _blocks(every, request)
-        with balanced(request.gradient, self.model.text_model, every), record(layers) as recording:
+        layers = _blocks(self.attentions, request)
+        with balanced(request.gradient, self.model.text_model, self.attentions), record(layers) as recording:
             return recording, self.embed(captions)
 
     def tower(
         self, recording: Recording, w: list[Tensor], index: Tensor, captions: Captions, request: CaptureRequest
     ) -> Tower:
         """See TextSide."""
-        layers = [AttentionLayer.of(block) for block in _blocks(self.model.text_model.encoder.layers, request)]
+        layers = _blocks(self.attentions, request)
         return _tower(
             (recording, w, index),
             (captions, request, layers),
@@ -232,34 +259,6 @@ class LastText:
 def pooled_position(ids: Int[Tensor, "captions length"], end: int | None) -> Int[Tensor, "captions"]:
     """The token position that HuggingFace CLIP pools: the first `end`, or the highest id if that is None."""
     return ids.argmax(-1) if end is None else (ids == end).int().argmax(-1)
-
-
-def _captions(
-    readings: Sequence[Reading], ids: Tensor, mask: Tensor, query: Tensor, tokenizer: Any, shifts: Sequence[int] = ()
-) -> Captions:
-    """Captions whose keys are the tokens of their text; `shifts` is how many tokens of padding stand before each."""
-    places = [torch.arange(r.read) + len(r.before) for r in readings]
-    if shifts:
-        places = [place + shift for place, shift in zip(places, shifts, strict=True)]
-    return Captions(
-        ids=ids,
-        mask=mask,
-        query=query,
-        places=pad_sequence(places, batch_first=True, padding_value=-1),
-        tokens=tuple(reading.texts(tokenizer.decode) for reading in readings),
-        words=tuple(reading.words for reading in readings),
-        owners=pad_sequence(
-            [torch.tensor(reading.owners, dtype=torch.long) for reading in readings], batch_first=True, padding_value=-1
-        ),
-        truncated=torch.tensor([reading.truncated for reading in readings]),
-    )
-
-
-def _padded(readings: Sequence[Reading], padding: int) -> tuple[Tensor, Tensor]:
-    """Token ids padded at the end to the longest, and their attention mask."""
-    rows = [torch.tensor(reading.row) for reading in readings]
-    ids = pad_sequence(rows, batch_first=True, padding_value=padding)
-    return ids, pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
 
 
 def _tower(

@@ -9,6 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mmel_cli.model.adapter import Captions
 from mmel_cli.model.words import Span, owners_of, token_texts, words_of
 from mmel_cli.types import Word
 
@@ -86,6 +91,34 @@ def read(tokenizer: Any, captions: Sequence[str]) -> list[Reading]:
         return readings
     # a vocabulary that holds a special token as a word gives its id for the text too: that text is unknown instead
     return [replace(r, ids=tuple(unknown if i in special else i for i in r.ids)) for r in readings]
+
+
+def captions_of(
+    readings: Sequence[Reading], ids: Tensor, mask: Tensor, query: Tensor, tokenizer: Any, shifts: Sequence[int] = ()
+) -> Captions:
+    """Captions whose keys are the tokens of their text; `shifts` is how many tokens of padding stand before each."""
+    places = [torch.arange(r.read) + len(r.before) for r in readings]
+    if shifts:
+        places = [place + shift for place, shift in zip(places, shifts, strict=True)]
+    return Captions(
+        ids=ids,
+        mask=mask,
+        query=query,
+        places=pad_sequence(places, batch_first=True, padding_value=-1),
+        tokens=tuple(reading.texts(tokenizer.decode) for reading in readings),
+        words=tuple(reading.words for reading in readings),
+        owners=pad_sequence(
+            [torch.tensor(reading.owners, dtype=torch.long) for reading in readings], batch_first=True, padding_value=-1
+        ),
+        truncated=torch.tensor([reading.truncated for reading in readings]),
+    )
+
+
+def padded(readings: Sequence[Reading], padding: int) -> tuple[Tensor, Tensor]:
+    """Token ids padded at the end to the longest, and their attention mask."""
+    rows = [torch.tensor(reading.row) for reading in readings]
+    ids = pad_sequence(rows, batch_first=True, padding_value=padding)
+    return ids, pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
 
 
 def _reading(caption: str, ids: list[int], special: list[int], spans: list[Span]) -> Reading:

@@ -18,6 +18,7 @@ from mmel_cli.model.capture import Recording
 from mmel_cli.model.gradients import cosine, pull_back, pull_back_batched, read_along, scale_of
 from mmel_cli.model.preprocess import describe, preprocess, seen_size
 from mmel_cli.model.sides import TextSide, VisionSide
+from mmel_cli.model.tails import TowerTails
 from mmel_cli.model.vision import cosines
 from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Capture, Directions, Entering, ImageSide, Pixels, Surgery
@@ -111,6 +112,9 @@ class TwoTowers:
         starts = [*seen.o, *seen.entering]
         pull = partial(pull_back, keep=request.directed)
         back = self._pulled(pull, image_embeds, starts, rows, to_image) if request.whole else []
+        if request.tails:
+            placed = values.to(self._model.device, self._model.dtype)
+            optional["tails"] = TowerTails(self._vision, self._text, placed, captions, rows, columns)
         optional["directed"] = self._directed(seen, image_embeds, directions, request)
         if request.entering:
             optional["entering"] = self._entering(seen, back[len(seen.o) :], rows)

@@ -35,7 +35,7 @@ class ClassVision:
 
     def embed(self, values: Tensor, gradient: Gradient = "plain") -> Tensor:
         """See VisionSide."""
-        with balanced(gradient, self.model.vision_model, self._attentions):
+        with balanced(gradient, self.model.vision_model, self.attentions):
             return image_features(self.model, values)
 
     def capture(self, values: Tensor, request: CaptureRequest) -> tuple[Recording, Tensor]:
@@ -46,7 +46,7 @@ class ClassVision:
             embeds.append(self.project(tokens.mean(1, keepdim=True))[:, 0])
 
         with (
-            balanced(request.gradient, self.model.vision_model, self._attentions),
+            balanced(request.gradient, self.model.vision_model, self.attentions),
             one_head(blocks if request.one_head else ()),
             record(
                 [AttentionLayer.of(block) for block in blocks],
@@ -106,7 +106,8 @@ class ClassVision:
         return [self.model.vision_model.encoder.layers[number - 1] for number in request.layers]
 
     @property
-    def _attentions(self) -> list[AttentionLayer]:
+    def attentions(self) -> list[AttentionLayer]:
+        """See VisionSide."""
         return [AttentionLayer.of(block) for block in self.model.vision_model.encoder.layers]
 
 

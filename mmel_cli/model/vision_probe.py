@@ -41,7 +41,7 @@ class ProbeVision:
         """See VisionSide; the model's own pooling knows no rules."""
         if gradient == "plain":
             return image_features(self.model, values)
-        with balanced(gradient, self.model.vision_model, self._attentions) as rules:
+        with balanced(gradient, self.model.vision_model, self.attentions) as rules:
             tokens = self.model.vision_model.post_layernorm(self._encode(values))
             return self._finish(self._attend(tokens, None, constant=rules.attention))[:, 0]
 
@@ -50,7 +50,7 @@ class ProbeVision:
         vision = self.model.vision_model
         attentions = [AttentionLayer.of(block) for block in self._blocks(request)]
         pools = self.layers in request.layers
-        with balanced(request.gradient, vision, self._attentions) as rules:
+        with balanced(request.gradient, vision, self.attentions) as rules:
             scored = Recording()
             own = partial(self._own, scored, constant=rules.attention) if request.own else None
             with record(
@@ -127,7 +127,8 @@ class ProbeVision:
         return self.model.vision_model.head
 
     @property
-    def _attentions(self) -> list[AttentionLayer]:
+    def attentions(self) -> list[AttentionLayer]:
+        """See VisionSide."""
         return [AttentionLayer.of(block) for block in self.model.vision_model.encoder.layers]
 
     def _encode(self, values: Tensor) -> Tensor:

@@ -102,6 +102,8 @@ def test_a_batch_with_shared_images_and_captions_equals_singles(model, name):
             mine, alone = batch.fields[kind][p], maps[0]
             if kind == "tokens/map":
                 mine, alone = mine[keys], alone[keys]
+            if kind == "words/map":  # as many as the caption with the most words has
+                mine = mine[: len(alone)]
             assert (mine - alone).abs().max() <= 1e-5 * maps.abs().max(), kind
 
 
