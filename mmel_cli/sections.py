@@ -200,11 +200,9 @@ class RunConfig(Section):
     @classmethod
     def _looks_at_captions(cls, value: MethodConfig, info: ValidationInfo) -> MethodConfig:
         against = info.data.get("against")
-        if isinstance(against, AgainstConfig) and against.given and METHODS[value.name].caption_blind:
-            fit = ", ".join(name for name, method in METHODS.items() if not method.caption_blind)
-            raise ValueError(
-                f"{value.name} makes the same map for any caption: none of a difference; choose from {fit}"
-            )
+        if isinstance(against, AgainstConfig) and against.given and METHODS[value.name].of_one_score:
+            fit = ", ".join(name for name, method in METHODS.items() if not method.of_one_score)
+            raise ValueError(f"{value.name} {METHODS[value.name].of_one_score}; choose from {fit}")
         return value
 
     @field_validator("heatmap")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmel_cli.attribution.views import views_of
 from mmel_cli.errors import UsageError
-from mmel_cli.fields import MAP, TOKEN_MAP, Field
+from mmel_cli.fields import MAP, TOKEN_MAP, WORD_MAP, Field
 from mmel_cli.scoring import Scoring
 from mmel_cli.tensors import Attribution, Capture, ImageSide
 from mmel_cli.types import Gradient
@@ -132,6 +132,15 @@ class Method:
     along: Callable[[ImageSide, Any, Any], Tensor] | None = None
     caption_blind: bool = False
     fuse: Callable[[dict[str, Tensor], Any, Any], Tensor] | None = None
+
+    @property
+    def of_one_score(self) -> str:
+        """Why it explains no difference of two scores (--against); "" where it does."""
+        if self.caption_blind:
+            return "makes the same map for any caption: none of a difference"
+        if any(field.name == WORD_MAP.name for field in self.fields(self.params(), Target("", "", (1,)))):
+            return "joins the words of one caption to regions: it has no map of a difference"
+        return ""
 
     @property
     def modality(self) -> str:

@@ -24,8 +24,8 @@ def against_numbers(
         return None
     if len(rivals) < len(samples):
         raise MmelError("some pairs of a batch are against a text, and others are not; explain them apart")
-    if method.caption_blind:
-        raise MmelError(f"method {method.name} makes the same map for any caption: it has none of a difference")
+    if method.of_one_score:
+        raise MmelError(f"method {method.name} {method.of_one_score}")
     if "against" not in model.spec.gives:
         raise ModelError(f"the {model.spec.family} model {model.spec.name} does not take --against")
     return [texts.setdefault(rival, len(texts)) for rival in rivals]

@@ -30,7 +30,7 @@ FAMILIES = ["clip", "siglip"]
 LINEAR = [
     "flow", "mask-clip", "clip-surgery", "rise", "occlusion", "input-x-gradient", "integrated-gradients",
 ]  # fmt: skip
-SEEING = [name for name, method in METHODS.items() if not method.caption_blind]
+SEEING = [name for name, method in METHODS.items() if not method.of_one_score]
 
 
 @pytest.fixture(scope="module")

@@ -132,6 +132,9 @@ def test_what_has_no_difference_is_refused_by_name(folder, tiny, mmel):
     for method in ("attention", "rollout", "eigen-cam", "mask", "random"):
         code, _, err = explain(mmel, folder, tiny, "x", "--against", OTHER, "--dry-run", method=method)
         assert (code, f"method: {method} makes the same map for any caption" in err) == (2, True), err
+    for method in ("fixlip", "exclip"):
+        code, _, err = explain(mmel, folder, tiny, "x", "--against", OTHER, "--dry-run", method=method)
+        assert (code, f"method: {method} joins the words of one caption to regions" in err) == (2, True), err
     code, _, err = explain(mmel, folder, tiny, "x", "--against", OTHER, "--set", "against.other=true")
     assert (code, "leave one out" in err) == (2, True), err
     code, _, err = explain(mmel, folder, tiny, "literal", "--set", "against.text=other")
