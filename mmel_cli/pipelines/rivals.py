@@ -71,9 +71,9 @@ def find_partners(stream: Stream) -> tuple[Partner, ...]:
 
 
 def _partner(pairs: list[tuple[Sample, Decoded]]) -> Partner:
-    """One image, from its samples."""
+    """One image, from its samples; in an order that is not theirs."""
     sample, decoded = pairs[0]
-    names = tuple(dict.fromkeys(name for one, _ in pairs if (name := name_of(one)) is not None))
+    names = tuple(sorted({name for one, _ in pairs if (name := name_of(one)) is not None}))
     return Partner(sample.image, frozenset(one.caption for one, _ in pairs), decoded.kept[TILE], names)
 
 

@@ -54,7 +54,8 @@ def test_batch_sizes_and_order_do_not_matter(scored, tmp_path, mmel):
         tables.append(table(out))
     first, *others = tables
     undefined = {name for name in named() if not any(row[name] for row in first.values())}
-    assert undefined - {"aid"} == {"interaction-residual"}  # no method here archives one
+    unread = {"phrase-choice", "region-agreement", "recognition-3", "recognition-4"}  # 16 tokens end before their names
+    assert undefined - {"aid"} == {"interaction-residual"} | unread  # and no method here archives a residual
     for other in others:
         assert other.keys() == first.keys()
         for record, row in first.items():
