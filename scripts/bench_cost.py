@@ -1,13 +1,16 @@
 """What each method costs, in forwards: its time on one batch beside a bare forward of both towers, in one process.
 
     python scripts/bench_cost.py [--models builtin,vit-b-16] [--dtype float32] [--batch-size 8] [--methods mmel,...]
+    python scripts/bench_cost.py --kind pair --methods mmel,mmel+words,mmel+words-again
 
 The builtin model and a random CLIP in the shapes of ViT-B/16, on generated scenes with one caption each, images already
-prepared; without word values and files. Every round times the bare forward and every method in turn. Prints Markdown:
+prepared; without word values and files. `+words` is with words x regions, `+words-again` where the captions have been
+met before. Every round times the bare forward and every method in turn. Prints Markdown:
 the least seconds a pair over the rounds, over that of the bare forward.
 """
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,8 +23,10 @@ from mmel_cli.attribution import METHODS, find_method
 from mmel_cli.config import method_of
 from mmel_cli.data.scenes.folder import write_scenes
 from mmel_cli.model import Adapter
+from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.pipelines.engine import Engine
+from mmel_cli.pipelines.regions import Words
 
 CONTROLS = ("random", "mask")
 
@@ -34,11 +39,24 @@ def bare(model: Adapter, batch: Batch) -> Callable[[], object]:
 
 
 def explained(model: Adapter, method: str, batch: Batch) -> Callable[[], object]:
-    """The batch through the model and the method; `method` may end in =GRADIENT."""
-    name, _, gradient = method.partition("=")
+    """The batch through the model and the method; `method` may end in =GRADIENT, then in +words or +words-again."""
+    spec, _, extra = method.partition("+")
+    name, _, gradient = spec.partition("=")
     settings = {"name": name} | ({"gradient": gradient} if gradient else {})
-    engine = Engine.build(model, find_method(name), method_of({"method": settings}).params)
-    return lambda: engine.explain(batch)
+    params, options = method_of({"method": settings}).params, WordOptions(regions=True)
+
+    def engine() -> Engine:
+        words = Words.of(model, options) if extra else None
+        return Engine.build(model, find_method(name), params, words=words)
+
+    kept = engine()
+    return lambda: (engine() if extra == "words" else kept).explain(batch)
+
+
+def keep_kind(folder: Path, kind: str) -> None:
+    """Leave out captions of other kinds."""
+    rows = [line for line in (folder / "metadata.jsonl").read_text().splitlines() if json.loads(line)["kind"] == kind]
+    (folder / "metadata.jsonl").write_text("\n".join(rows) + "\n")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -53,22 +71,30 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--kind", help="of captions: object, attributes, pair, relation or count")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--methods", default=",".join(name for name in METHODS if name not in CONTROLS))
     args = parser.parse_args()
     torch.manual_seed(0)
     columns = []
     with tempfile.TemporaryDirectory() as place:
-        write_scenes(Path(place), args.batch_size, 0)
+        write_scenes(Path(place), args.batch_size if args.kind is None else args.batch_size * 3, 0)
+        if args.kind is not None:
+            keep_kind(Path(place), args.kind)
         for name in args.models.split(","):
             model = MODELS[name](getattr(torch, args.dtype))
             batch = batch_of(model, Path(place), args.batch_size, shared=False)
+            counts = [len(model.tokenize([sample.caption]).words[0]) for sample in batch.samples]
+            phrases = [len(sample.phrases) for sample in batch.samples]
             works = {"bare forward": bare(model, batch)}
             works |= {method: explained(model, method, batch) for method in args.methods.split(",")}
             rounds = [{method: seconds(work) for method, work in works.items()} for _ in range(args.rounds + 1)][1:]
             least = {method: min(of_round[method] for of_round in rounds) for method in works}
             columns.append({method: least[method] / least["bare forward"] for method in works})
-            print(f"<!-- {name}: bare forward {least['bare forward'] / len(batch.samples):.4f} s a pair", flush=True)
+            about = f"{sum(counts) / len(counts):.1f} words and {sum(phrases) / len(phrases):.1f} phrases a caption"
+            print(
+                f"{name}: bare forward {least['bare forward'] / len(batch.samples):.4f} s a pair, {about}", flush=True
+            )
     names = args.models.split(",")
     print("\n| method | " + " | ".join(names) + " |\n| --- |" + " ---: |" * len(names))
     for method in columns[0]:
