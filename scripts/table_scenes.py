@@ -97,6 +97,7 @@ RIVALS = {
     "fixlip": ["method.name=fixlip"],
     "fixlip-4000": ["method.name=fixlip", "method.masks=4000"],
     "exclip": ["method.name=exclip"],
+    "exclip-text-1": ["method.name=exclip", "method.text_block=1"],
 }
 MORE_RUNS = BALANCED | MANY_PASSES | LEARNED | WORDS | WORDS_LEARNED | RIVALS
 COMMON = ["heatmaps=false", "batch_size=32"]
