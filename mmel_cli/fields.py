@@ -100,7 +100,7 @@ WORD_REGIONS = (WORD_SHARE, WORD_MAP, WORD_REST, WORD_ERROR)
 
 PHRASE_SPAN = Field("phrases/span", ("phrases", "channels(2)"), "where in the caption: start and end", dtype="int32")
 PHRASE_SHARE = Field(
-    "phrases/share", ("phrases",), "the mean of the score of the phrase alone and of what the score loses without it"
+    "phrases/share", ("phrases",), "the phrase's share of the score: the cosine of what words.phrase puts in its place"
 )
 PHRASE_MAP = Field("phrases/map", ("phrases", "rows", "columns"), "where in the image the phrase's share comes from")
 PHRASE_REGIONS = (PHRASE_SPAN, PHRASE_SHARE, PHRASE_MAP)

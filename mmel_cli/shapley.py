@@ -14,19 +14,29 @@ class Design:
     """Which coalitions of some players are looked at, and how their worths make Shapley values.
 
     The first coalition is empty, the last is whole. Values are `weights @ worths`, and sum to the worth of all players
-    less that of none whatever the worths are. Of a sampled design `residuals @ worths` are what the regression leaves
-    over at each drawn pair of complements, on the value of each player: their squares sum to its squared standard
-    error. An exact one has none.
+    less that of none whatever the worths are. `gains` are what the last coalitions before the whole one add to the
+    values: those that were drawn, in pairs of complements. An exact design has none.
     """
 
     members: Bool[np.ndarray, "coalitions players"]
     weights: Float[np.ndarray, "players coalitions"]
-    residuals: Float[np.ndarray, "players pairs coalitions"]
+    gains: Float[np.ndarray, "players pairs two"]
 
     @property
     def exact(self) -> bool:
         """Whether all coalitions are looked at."""
         return len(self.members) == 1 << self.members.shape[1]
+
+    def errors(self, worths: Float[np.ndarray, "coalitions"]) -> Float[np.ndarray, "players"]:
+        """The standard error of each value; 0 where they are exact.
+
+        The root of the sum, over drawn pairs, of the square of what the regression leaves over there, times its gain.
+        """
+        drawn = self.gains.shape[1] * self.gains.shape[2]
+        rows = slice(len(self.members) - 1 - drawn, len(self.members) - 1)
+        left = worths[rows] - worths[0] - self.members[rows] @ (self.weights @ worths)
+        moved = (self.gains * left.reshape(self.gains.shape[1:])).sum(2)
+        return np.sqrt(np.square(moved).sum(1))
 
 
 @lru_cache(maxsize=128)
@@ -34,11 +44,11 @@ def design(players: int, most: int, seed: int = 0) -> Design:
     """All coalitions if they are at most `most`, else as many as that, but no fewer than 2 players + 2.
 
     Sampled: coalitions of 1 and players - 1, of 2 and players - 2 and so on as long as all of a size fit; the rest are
-    drawn by the kernel's weight in pairs of complements, and weigh by how often they were drawn. Values
-    are those of Kernel SHAP (Lundberg and Lee 2017; paired: Covert and Lee 2021).
+    drawn by the kernel's weight in pairs of complements, and weigh by how often they were drawn. Values are those of
+    Kernel SHAP (Lundberg and Lee 2017; paired: Covert and Lee 2021).
     """
     if players == 0:
-        return Design(np.zeros((1, 0), bool), np.zeros((0, 1)), np.zeros((0, 0, 1)))
+        return Design(np.zeros((1, 0), bool), np.zeros((0, 1)), np.zeros((0, 0, 2)))
     if 1 << players <= max(most, 2 * players + 2):
         return _exact(players)
     whole, drawn = _sampled(players, max(most, 2 * players + 2), np.random.default_rng([seed, players]))
@@ -51,7 +61,7 @@ def _exact(players: int) -> Design:
     sizes = members.sum(1)
     weight = np.array([1 / (players * math.comb(players - 1, size)) for size in range(players)])
     gains, losses = weight[np.maximum(sizes - 1, 0)][:, None], weight[np.minimum(sizes, players - 1)][:, None]
-    return Design(members, np.where(members, gains, -losses).T, np.zeros((players, 0, len(members))))
+    return Design(members, np.where(members, gains, -losses).T, np.zeros((players, 0, 2)))
 
 
 def _sampled(
@@ -98,9 +108,4 @@ def _regression(players: int, whole: dict[int, float], drawn: list[tuple[int, in
     weights = np.concatenate([-(gain * (1 - last)).sum(1)[:, None], gain, -(gain * last).sum(1)[:, None]], 1)
     weights[-1, 0] -= 1
     weights[-1, -1] += 1
-    fitted = z @ weights  # of each coalition but the empty and the whole one, less the worth of none
-    left = np.eye(len(bits))[1:-1] - fitted
-    left[:, 0] -= 1
-    sampled = np.arange(len(whole), len(z)).reshape(-1, 2)
-    residuals = np.einsum("kps,psc->kpc", gain[:, sampled], left[sampled])
-    return Design(members, weights, residuals)
+    return Design(members, weights, gain[:, len(whole) :].reshape(players, -1, 2))

@@ -101,7 +101,7 @@ class MiniAdapter:
             name=name,
             family="mini-siglip",
             files=files,
-            gives=frozenset({"hidden"}),
+            gives=frozenset({"hidden", "directed"}),
             image_size=(SIDE, SIDE),
             patch=PATCH,
             grid=(SIDE // PATCH, SIDE // PATCH),
@@ -147,7 +147,7 @@ class MiniAdapter:
             image_embeds = self.model.image(values)
             text_embeds = self.model.caption(captions.ids.to(rows), captions.mask.to(rows))
         score, to_image, to_text = cosine(image_embeds[rows], text_embeds[columns])
-        w_image = pull_back(image_embeds, seen.o, rows, to_image, keep=request.directed)
+        w_image = pull_back(image_embeds, seen.o, rows, to_image, keep=bool(request.directed))
         w_text = pull_back_batched(text_embeds, read.o, columns, to_text)
         patches = torch.arange(len(self.model.place), device=rows.device).expand(len(rows), -1)
 

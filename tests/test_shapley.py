@@ -63,7 +63,7 @@ def test_a_larger_sample_is_nearer_and_the_stated_error_is_that_of_other_seeds()
             chosen = design(9, most, seed)
             own = worths[places(chosen)]
             true.append(chosen.weights @ own - exact)
-            stated.append(np.square(chosen.residuals @ own[:, 0]).sum(1))
+            stated.append(np.square(chosen.errors(own[:, 0])))
         errors[most] = np.sqrt(np.square(true).mean()), np.sqrt(np.mean(stated))
         assert errors[most][1] == pytest.approx(errors[most][0], rel=0.33)
     assert errors[200][0] < 0.7 * errors[64][0]

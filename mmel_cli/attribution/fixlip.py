@@ -48,7 +48,7 @@ class Params(LastLayerParams):
 
 
 @dataclass(frozen=True)
-class Design:
+class Masks:
     """Masks of some players, and the linear map from what they leave to the players' coefficients.
 
     `weights` are None where the masks do not determine them.
@@ -85,7 +85,7 @@ def explain(capture: Capture, params: Params, _state: None) -> Attribution:
 
 
 @lru_cache(maxsize=128)
-def design(players: int, most: int, keep: float, seed: int) -> Design:
+def masks_of(players: int, most: int, keep: float, seed: int) -> Masks:
     """All subsets if they are at most `most`, weighted by how likely each is; else `most` that are drawn.
 
     Args:
@@ -100,7 +100,7 @@ def design(players: int, most: int, keep: float, seed: int) -> Design:
     else:
         kept = np.random.default_rng([seed, players]).random((most, players)) < keep
         likely = np.ones(most)
-    return Design(kept, _least_squares(kept, likely))
+    return Masks(kept, _least_squares(kept, likely))
 
 
 def _least_squares(
@@ -120,7 +120,7 @@ def _least_squares(
 def patch_values(probe: Probe, image: int, grid: tuple[int, int], params: Params) -> Float[Tensor, "patches joint"]:
     """B_img of a distinct image, float64."""
     patches = grid[0] * grid[1]
-    chosen = design(patches, params.masks, params.keep, params.seed)
+    chosen = masks_of(patches, params.masks, params.keep, params.seed)
     if chosen.weights is None:
         raise UsageError(
             f"method.masks: {params.masks} masks do not determine the values of {patches} patches, each kept with "
@@ -136,10 +136,10 @@ def token_values(
 ) -> tuple[Float[Tensor, "keys joint"], Float[Tensor, "joint"]]:
     """B_txt of a distinct caption, 0 behind its last token, and its embedding as it is, float64."""
     count, most = int(keys.sum()), params.text_masks
-    chosen = design(count, max(most, 2 * count + 2), params.keep, params.seed)
+    chosen = masks_of(count, max(most, 2 * count + 2), params.keep, params.seed)
     while chosen.weights is None:  # a token that is in every mask, or two that are always together
         most *= 2
-        chosen = design(count, max(most, 2 * count + 2), params.keep, params.seed)
+        chosen = masks_of(count, max(most, 2 * count + 2), params.keep, params.seed)
     whole = np.concatenate([np.ones((1, count), bool), chosen.kept])
     embeds = probe.embeds_of_text(row, torch.from_numpy(whole).to(keys.device)).double()
     values = embeds.new_zeros(len(keys), embeds.shape[1])

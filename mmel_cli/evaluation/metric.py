@@ -26,7 +26,7 @@ AGAIN: frozenset[Need] = MODEL | {"method"}
 TOKENS: frozenset[Need] = MODEL | {"tokens"}
 TRUTH: frozenset[Need] = frozenset({"truth"})
 PHRASES: frozenset[Need] = frozenset({"phrases"})
-REGIONS: frozenset[Need] = MODEL | {"regions"}
+REGIONS: frozenset[Need] = MODEL | {"regions", "score"}
 
 Copy = Callable[[Image], Image]
 """Makes of the upright RGB original the reduced copy that a metric needs."""

@@ -19,11 +19,11 @@ class NamedPhrase:
     truth: Mask  # at the original's size
 
 
-def kind_of(fields: Iterable[str]) -> str:
-    """What stands for the map of a phrase in a run with these fields, for the report."""
+def kind_of(fields: Iterable[str], vector: str) -> str:
+    """What stands for the map of a phrase in a run with these fields and this words.phrase, for the report."""
     names = set(fields)
     if PHRASE_MAP.name in names:
-        return "phrases/map"
+        return f"phrases/map (words.phrase: {vector})"
     if WORD_MAP.name in names:
         return "the sum of words/map over the words of the phrase"
     return "the one map of the caption, the same for every phrase"

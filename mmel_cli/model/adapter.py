@@ -58,7 +58,7 @@ class CaptureRequest:
     tails: bool = False  # what follows a block of each tower, to look at again (METHOD 2, exclip)
     one_head: bool = False  # run attention at the explained layers as one head (METHOD 2, heads: single)
     gradient: Gradient = "plain"  # how the backward goes (METHOD 2, balanced gradients)
-    directed: bool = False  # gradients along other directions of the joint space too (METHOD 9)
+    directed: str = ""  # who reads gradients along other directions of the joint space too, if anyone (METHOD 9)
     whole: bool = True  # the gradients of the score itself are wanted: w of both towers, and of what enters
 
     @property

@@ -52,7 +52,7 @@ class TwoTowers:
             name=parts.name,
             family=parts.family,
             files=parts.files,
-            gives=parts.gives | {"against"},
+            gives=parts.gives | {"against", "directed"},
             image_size=(height, width),
             patch=parts.vision.patch,
             grid=(height // parts.vision.patch, width // parts.vision.patch),
@@ -86,7 +86,7 @@ class TwoTowers:
         """See adapter.Adapter."""
         rows, columns = torch.tensor(pairs, device=self._model.device).T
         values = torch.stack([image.values for image in images])
-        with torch.set_grad_enabled(request.whole or request.own or request.directed):
+        with torch.set_grad_enabled(request.whole or request.own or bool(request.directed)):
             seen, image_embeds = self._vision.capture(values.to(self._model.device, self._model.dtype), request)
         with torch.set_grad_enabled(request.whole), sdpa_kernel(SDPBackend.MATH):  # no fused kernel goes backwards
             words_read, text_embeds = self._text.capture(captions, request)  # in a batch
@@ -110,7 +110,7 @@ class TwoTowers:
         optional = self._optional(seen, rows, texts, request)
         w_text = self._pulled(pull_back_batched, text_embeds, words_read.o, columns, to_text) if request.whole else []
         starts = [*seen.o, *seen.entering]
-        pull = partial(pull_back, keep=request.directed)
+        pull = partial(pull_back, keep=bool(request.directed))
         back = self._pulled(pull, image_embeds, starts, rows, to_image) if request.whole else []
         if request.tails:
             placed = values.to(self._model.device, self._model.dtype)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -55,8 +54,7 @@ class Shares:
         if self.worths is None:
             return torch.zeros(len(self.vectors))
         scores = (self.worths @ image).double().numpy()
-        squares = np.square(self.design.residuals @ scores).sum(-1)
-        return torch.from_numpy(np.sqrt(squares)).float()
+        return torch.from_numpy(self.design.errors(scores)).float()
 
 
 class WordShares:

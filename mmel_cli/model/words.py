@@ -78,9 +78,16 @@ def owners_of(caption: str, words: Sequence[Word], spans: Sequence[Span]) -> lis
 
 
 def only(caption: str, words: Sequence[Word], kept: Sequence[bool]) -> str:
-    """The caption with those of its words cut out that are not kept, from its end; "" if none is."""
+    """The caption with those of its words cut out that are not kept, from its end; "" if none is.
+
+    What stands behind its last word, which the model does not read, goes with any other: it would move into what is
+    read.
+    """
+    if all(kept):
+        return caption
     if not any(kept):
         return ""
+    caption = caption[: words[-1].end]
     for word, stays in reversed(list(zip(words, kept, strict=True))):
         caption = caption if stays else without(caption, word)
     return caption

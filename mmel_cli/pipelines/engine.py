@@ -30,8 +30,9 @@ from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, LeftOu
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.asking import request_of, request_of_words
 from mmel_cli.pipelines.batches import Batch
-from mmel_cli.pipelines.differences import against_numbers, read_alike
-from mmel_cli.pipelines.regions import BatchRegions, WordRegions, Words
+from mmel_cli.pipelines.differences import against_numbers
+from mmel_cli.pipelines.regions import WordRegions, Words
+from mmel_cli.pipelines.said import Said
 from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.pipelines.truths import truths
 from mmel_cli.tensors import Attribution, Capture, Pixels, Probe
@@ -84,9 +85,11 @@ class Engine:
             raise UsageError(f"--words: {method.name} gives words x regions of its own; leave --words out")
         state, decided = method.prepare(params, target), method.decides(params, target)
         described = method.describe(params, target) | decided
-        regions = (
-            WordRegions.of(words, method, params, state, request_of_words(model, method, request)) if words else None
-        )
+        regions = None
+        if words:
+            asked = request_of_words(model, method, request)
+            regions = WordRegions.of(words, method, params, state, asked)
+            request = request if method.along is None else asked  # one capture for both
         return cls(model, method, params, request, state, decided, described, declared, limits, left_out, regions)
 
     @property
@@ -97,10 +100,15 @@ class Engine:
         return (View(),)
 
     @property
+    def _several(self) -> bool:
+        """Whether there are several views."""
+        return len(self.views) > 1
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Of the maps: the patches, or finer with several views."""
         height, width = self.model.spec.grid
-        times = FINER if len(self.views) > 1 else 1
+        times = FINER if self._several else 1
         return height * times, width * times
 
     @property
@@ -115,13 +123,13 @@ class Engine:
     @property
     def asks(self) -> list[tuple[CaptureRequest, tuple[View, ...]]]:
         """The captures that a batch takes, and of which views."""
-        requests = [self.request, *([self.regions.request] if self.regions else [])]
+        requests = dict.fromkeys([self.request, *([self.regions.request] if self.regions else [])])
         return [(request, self.views) for request in requests]
 
     @property
     def _of_method(self) -> tuple[Field, ...]:
         """All that the method declares, or what several views have a mean of."""
-        return averaged(self.declared) if len(self.views) > 1 else self.declared
+        return averaged(self.declared) if self._several else self.declared
 
     def explain(self, batch: Batch, shared: SharedCaptures | None = None) -> tuple[list[Explanation], list[Failure]]:
         """Explain a batch; where memory runs out, in halves. Other methods may explain the same batch from `shared`.
@@ -149,82 +157,94 @@ class Engine:
     def _explain(
         self, batch: Batch, truth: dict[str, np.ndarray], shared: SharedCaptures
     ) -> tuple[list[Explanation], list[Failure]]:
+        said = self._said(batch)
+        unmoved, together = self._look(batch, said, self._hints(batch, truth), shared)
+        fields = [{name: values[n] for name, values in together.items()} for n in range(len(said.pairs))]
+        if self.left_out is not None:
+            values = self.left_out.values(unmoved.image_embeds, said.captions, said.texts, said.columns)
+            counts = [len(of_pair) for of_pair in values]
+            parts = torch.cat(values).to("cpu").split(counts)
+            fields = [own | {WORD_VALUE.name: _numpy(of_pair)} for own, of_pair in zip(fields, parts, strict=True)]
+        if said.regions:
+            of_words = said.regions.fields(together, unmoved.image_embeds.to("cpu"), FINER**2 if self._several else 1)
+            fields = [own | other for own, other in zip(fields, of_words, strict=True)]
+        scores = _numpy(unmoved.score).tolist()
+        less = [None] * len(scores) if unmoved.against_score is None else _numpy(unmoved.against_score).tolist()
+        explanations, failures = [], []
+        for number, (score, rival) in enumerate(zip(scores, less, strict=True)):
+            explanation = self._explanation(batch, said, number, fields[number], (score, rival))
+            failure = said.unfit(batch.samples[number].id, number) or _not_finite(explanation)
+            explanations += [] if failure else [explanation]
+            failures += [failure] if failure else []
+        return explanations, failures
+
+    def _said(self, batch: Batch) -> Said:
+        """The distinct images and captions of a batch, and what is known of the captions."""
         keys = {key: i for i, key in enumerate(dict.fromkeys(s.ref.key for s in batch.samples))}
         texts = {text: i for i, text in enumerate(dict.fromkeys(s.caption for s in batch.samples))}
-        own_texts = list(texts)
+        own = list(texts)
         against = against_numbers(batch.samples, texts, self.method, self.model)
         captions = self.model.tokenize(list(texts))
         pairs = [(keys[sample.ref.key], texts[sample.caption]) for sample in batch.samples]
-        pixels = [batch.images[key].pixels for key in keys]
-        hints = self._hints(batch, truth)
-        columns = [column for _, column in pairs]
         regions = self.regions.of_batch(batch.samples, captions, pairs) if self.regions else None
+        return Said(tuple(keys), own, captions, pairs, against, regions)
+
+    def _look(
+        self, batch: Batch, said: Said, hints: dict[str, Any], shared: SharedCaptures
+    ) -> tuple["_Scores", dict[str, np.ndarray]]:
+        """What is known of the images as they are, and what the method gives of all views, laid over each other."""
+        pixels = [batch.images[key].pixels for key in said.keys]
         unmoved, seen_by, names = None, [], tuple(s.id for s in batch.samples)
         for view in self.views:
             seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
-            make = partial(self._capture, seen, captions, pairs, against, regions)
+            make = partial(self._capture, seen, said)
             capture = shared.capture(self.request, view, names, make)
-            probe = self._probe(seen, captions, pairs, against)  # of what this view shows
-            capture = replace(capture, **hints, probe=probe)
-            unmoved = unmoved or (capture.score, capture.image_embeds, capture.against_score)  # of the image as it is
+            capture = replace(capture, **hints, probe=self._probe(seen, said))  # of what this view shows
+            unmoved = unmoved or _Scores(capture.score, capture.against_score, capture.image_embeds)
             attribution = self.method.explain(capture, self.params, self.state)
-            self._check(attribution, capture, max(len(words) for words in captions.words))
-            if regions and self.regions:
-                directed = shared.capture(self.regions.request, view, names, make).directed
-                maps = regions.maps(directed, self.model.spec.grid)
+            self._check(attribution, capture, max(len(words) for words in said.captions.words))
+            if said.regions and self.regions:
+                apart = self.regions.request != self.request
+                along = shared.capture(self.regions.request, view, names, make) if apart else capture
+                maps = said.regions.maps(along.directed, self.model.spec.grid)
                 attribution = Attribution(attribution.fields | maps)
             seen_by.append((view, attribution))
+        laid = (*self._of_method, *((WORD_MAP, PHRASE_MAP) if said.regions else ()))
+        together = overlay(seen_by, laid, self.model.spec.image_size) if self._several else seen_by[0][1]
         assert unmoved is not None  # noqa: S101 - there is always one view
-        score, image_embeds, against_score = unmoved
-        several = len(seen_by) > 1
-        laid_fields = (*self._of_method, *((WORD_MAP, PHRASE_MAP) if regions else ()))
-        together = overlay(seen_by, laid_fields, self.model.spec.image_size) if several else seen_by[0][1]
-        arrays, scores = {name: _numpy(values) for name, values in together.fields.items()}, _numpy(score)
-        of_words = self._word_values(image_embeds, captions, own_texts, columns)
-        if regions:
-            of_regions = regions.fields(together, image_embeds, FINER**2 if several else 1)
-            of_words = [one | other for one, other in zip(of_words, of_regions, strict=True)]
-        less = [None] * len(columns) if against_score is None else _numpy(against_score).tolist()
-        explanations, failures = [], []
-        for number, (sample, column) in enumerate(zip(batch.samples, columns, strict=True)):
-            own = {name: values[number] for name, values in arrays.items()} | of_words[number]
-            decoded = batch.images[sample.ref.key]
-            explanation = Explanation(
-                id=sample.id,
-                image=sample.image,
-                caption=sample.caption,
-                image_size=decoded.size,
-                box=decoded.pixels.box,
-                score=float(scores[number]),
-                logit=self.model.spec.scoring.logit(float(scores[number])),
-                against=sample.against,
-                against_score=less[number],
-                **self._caption_side(captions, column, own),
-            )
-            if against and captions.truncated[against[number]]:
-                explanation = replace(explanation, truncated=True)
-            if against and read_alike(captions, column, against[number]):
-                reason = "the model reads its caption and the text that it is against as the same tokens"
-                failures.append(Failure(sample.id, "caption", reason))
-            elif _finite(explanation):
-                explanations.append(explanation)
-            else:
-                failures.append(Failure(sample.id, "model", "what was computed is not finite; try --dtype float32"))
-        return explanations, failures
+        return unmoved, {name: _numpy(values) for name, values in together.fields.items()}
 
-    def _capture(
+    def _explanation(
         self,
-        pixels: list[Pixels],
-        captions: Captions,
-        pairs: list[tuple[int, int]],
-        against: list[int] | None,
-        regions: BatchRegions | None,
-        request: CaptureRequest,
-    ) -> Capture:
+        batch: Batch,
+        said: Said,
+        number: int,
+        fields: dict[str, np.ndarray],
+        scores: tuple[float, float | None],
+    ) -> Explanation:
+        """One pair, as it is archived; `scores` are its own, and that which it is against."""
+        sample, column = batch.samples[number], said.columns[number]
+        decoded = batch.images[sample.ref.key]
+        explanation = Explanation(
+            id=sample.id,
+            image=sample.image,
+            caption=sample.caption,
+            image_size=decoded.size,
+            box=decoded.pixels.box,
+            score=scores[0],
+            logit=self.model.spec.scoring.logit(scores[0]),
+            against=sample.against,
+            against_score=scores[1],
+            **self._caption_side(said.captions, column, fields),
+        )
+        cut = said.against and said.captions.truncated[said.against[number]]
+        return replace(explanation, truncated=True) if cut else explanation
+
+    def _capture(self, pixels: list[Pixels], said: Said, request: CaptureRequest) -> Capture:
         """What the model gives of one view; directions only where they are asked for."""
-        directions = regions.directions if regions and request.directed else ()
-        given = {"against": against} if against else {}  # an adapter need not know it
-        return self.model.capture(pixels, captions, pairs, request, directions, **given)
+        directions = said.regions.directions if said.regions and request.directed else ()
+        given = {"against": said.against} if said.against else {}  # an adapter need not know it
+        return self.model.capture(pixels, said.captions, said.pairs, request, directions, **given)
 
     def _check(self, attribution: Attribution, capture: Capture, words: int) -> None:
         """Hold a method to its declaration, before anything is drawn or archived.
@@ -241,16 +261,6 @@ class Engine:
                 says, gives = declared.get(name, "nothing"), given.get(name, "nothing")
                 raise MmelError(f"method {self.method.name}: declares {says} as field {name}, and gives {gives}")
 
-    def _word_values(
-        self, images: Tensor, captions: Captions, texts: list[str], columns: list[int]
-    ) -> list[dict[str, np.ndarray]]:
-        """The field of each pair that the method has no part in, if it is wanted."""
-        if self.left_out is None:
-            return [{} for _ in columns]
-        values = self.left_out.values(images, captions, texts, columns)
-        counts = [len(of_pair) for of_pair in values]
-        return [{WORD_VALUE.name: _numpy(of_pair)} for of_pair in torch.cat(values).to("cpu").split(counts)]
-
     def _caption_side(self, captions: Captions, column: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         """The fields of an Explanation that depend on its caption; ragged arrays are cut to its tokens and words."""
         tokens, words = captions.tokens[column], captions.words[column]
@@ -264,16 +274,14 @@ class Engine:
         truncated = bool(captions.truncated[column])
         return {"fields": arrays, "tokens": tokens, "words": words, "truncated": truncated}
 
-    def _probe(
-        self, pixels: list[Pixels], captions: Captions, pairs: list[tuple[int, int]], against: list[int] | None
-    ) -> Probe | None:
+    def _probe(self, pixels: list[Pixels], said: Said) -> Probe | None:
         """For methods that look at altered inputs."""
         if "probe" not in self.method.needs:
             return None
         device = self.model.spec.device
-        rows, columns = torch.tensor(pairs, device=device).T
-        others = None if against is None else torch.tensor(against, device=device)
-        return CoverProbe(self.model, _stacked(pixels).to(device), captions, rows, columns, others)
+        rows, columns = torch.tensor(said.pairs, device=device).T
+        others = None if said.against is None else torch.tensor(said.against, device=device)
+        return CoverProbe(self.model, _stacked(pixels).to(device), said.captions, rows, columns, others)
 
     def _hints(self, batch: Batch, truth: dict[str, np.ndarray]) -> dict[str, Any]:
         """The parts of a Capture that come from the pairs and not from the model."""
@@ -286,6 +294,15 @@ class Engine:
         return hints
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """Of the images as they are."""
+
+    score: Tensor
+    against_score: Tensor | None
+    image_embeds: Tensor
+
+
 def _too_large(sample: Sample, _error: Exception) -> tuple[list[Explanation], list[Failure]]:
     reason = "exhausts the device's memory by itself; try --dtype bfloat16, fewer method.layers, or another --device"
     return [], [Failure(sample.id, "model", reason)]
@@ -295,10 +312,11 @@ def _stacked(pixels: list[Pixels]) -> Tensor:
     return torch.stack([p.values for p in pixels])
 
 
-def _finite(explanation: Explanation) -> bool:
-    arrays = explanation.fields.values()
+def _not_finite(explanation: Explanation) -> Failure | None:
     scores = [score for score in (explanation.score, explanation.against_score) if score is not None]
-    return bool(np.isfinite(scores).all()) and all(bool(np.isfinite(array).all()) for array in arrays)
+    if np.isfinite(scores).all() and all(np.isfinite(array).all() for array in explanation.fields.values()):
+        return None
+    return Failure(explanation.id, "model", "what was computed is not finite; try --dtype float32")
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 
 from mmel_cli import __version__
 from mmel_cli.archive import load_archive
-from mmel_cli.config import EvalConfig
+from mmel_cli.config import EvalConfig, words_of
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation import METRICS, select
 from mmel_cli.evaluation.phrases import kind_of
@@ -24,6 +24,7 @@ from mmel_cli.pipelines.provenance import versions
 from mmel_cli.pipelines.rivals import RivalTexts
 from mmel_cli.pipelines.scoring import Run, Scoring, Tally
 from mmel_cli.runs import EVALUATED, Events, RunFolder, settings
+from mmel_cli.types import RunInfo
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,14 @@ def _content(runs: list[Run], config: EvalConfig) -> dict[str, Any]:
     described = [
         {"label": run.label}
         | scores.describe(run.path, run.archive)
-        | {"map of a phrase": kind_of(field.name for field in run.archive.info.fields)}
+        | {"map of a phrase": _map_of_a_phrase(run.archive.info)}
         for run in runs
     ]
     return {"config": config.plain(), "runs": described, "versions": versions()}
+
+
+def _map_of_a_phrase(info: RunInfo) -> str:
+    return kind_of((field.name for field in info.fields), words_of(info.config).phrase)
 
 
 def _report(

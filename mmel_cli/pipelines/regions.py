@@ -17,7 +17,7 @@ from mmel_cli.model import Adapter, Captions, CaptureRequest, PhraseVectors, Wor
 from mmel_cli.model.phrase_vectors import Phrased, readable
 from mmel_cli.model.word_shares import Shares, WordOptions
 from mmel_cli.phrases import noun_phrases
-from mmel_cli.tensors import Attribution, Directions, ImageSide
+from mmel_cli.tensors import Directions, ImageSide
 from mmel_cli.types import Sample, Word
 
 
@@ -66,13 +66,13 @@ class WordRegions:
             shares=[shares[column] for _, column in pairs],
             phrased=phrased,
             phrase_vectors=by_phrase,
-            words=_Asked(list(pairs), [image for image, _ in pairs], by_word, flow.along, device),
-            phrases=_Asked(asked, [image for image, _ in pairs], by_phrase, self.along, device, patches=True),
+            words=_Rays(list(pairs), [image for image, _ in pairs], by_word, flow.along, device),
+            phrases=_Rays(asked, [image for image, _ in pairs], by_phrase, self.along, device, patches=True),
         )
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Rays:
     """Directions of the pairs of a batch: each distinct thing that is asked is asked once."""
 
     keys: Sequence[Hashable]  # of the pairs: those with the same key have the same image and vectors
@@ -91,7 +91,7 @@ class _Asked:
                 firsts.setdefault(key, number)
         return firsts
 
-    @property
+    @cached_property
     def directions(self) -> list[Directions]:
         """All of them; [] if there is none."""
         if not self._firsts:
@@ -119,13 +119,21 @@ class BatchRegions:
     shares: list[Shares]
     phrased: list[Phrased]
     phrase_vectors: list[Float[Tensor, "phrases embedding"]]
-    words: _Asked
-    phrases: _Asked
+    words: _Rays
+    phrases: _Rays
 
     @property
     def directions(self) -> list[Directions]:
         """Of words, then of phrases."""
         return [*self.words.directions, *self.phrases.directions]
+
+    def unfit(self, number: int) -> str:
+        """Why a pair's phrases cannot be told apart; "" where they can: a phrase is made of whole words."""
+        one = self.phrased[number]
+        for place, word in enumerate(one.words):
+            if sum(members[place] for members in one.members()) > 1:
+                return f"two of its phrases share the word {word.text[:40]!r}; phrases are made of whole words"
+        return ""
 
     def maps(self, directed: Sequence[Tensor], grid: tuple[int, int]) -> dict[str, Tensor]:
         """words/map and phrases/map of all pairs, padded to the most; `directed` is of `directions`."""
@@ -137,18 +145,18 @@ class BatchRegions:
         return laid
 
     def fields(
-        self, together: Attribution, images: Float[Tensor, "pairs embedding"], cells: int
+        self, together: dict[str, np.ndarray], images: Float[Tensor, "pairs embedding"], cells: int
     ) -> list[dict[str, np.ndarray]]:
         """All fields of words and phrases, a pair at a time, with as many as its caption has.
 
         Args:
             together: `maps`, or their mean over several views.
-            images: the unit embedding of each pair's image as it is.
+            images: the unit embedding of each pair's image as it is, on the CPU.
             cells: how many cells share what a patch has.
         """
-        by_word, by_phrase = (together.fields[name].to("cpu") for name in (WORD_MAP.name, PHRASE_MAP.name))
+        by_word, by_phrase = (torch.from_numpy(together[name]) for name in (WORD_MAP.name, PHRASE_MAP.name))
         given = []
-        for number, image in enumerate(images.to("cpu")):
+        for number, image in enumerate(images):
             shares, vectors = self.shares[number], self.phrase_vectors[number]
             regions, share = by_word[number, : len(shares.vectors)] / cells, shares.vectors @ image
             rest = (share.double() - regions.double().sum((1, 2))).float()

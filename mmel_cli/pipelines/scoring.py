@@ -111,7 +111,7 @@ class Scoring:
         if asked and not fields & {WORD_MAP.name, PHRASE_MAP.name}:
             names = ", ".join(name.name for metric in asked for name in metric.names if name.name in self.names)
             self.events.message(
-                f"{self.run.label}: has no maps of words or phrases; in {names} {kind_of(fields)}, stands"
+                f"{self.run.label}: has no maps of words or phrases; in {names} {kind_of(fields, 'mean')}, stands"
             )
 
     def _load(self, source: Input) -> tuple[Adapter | None, Engine | None, dict[str, str]]:

@@ -17,10 +17,10 @@ from mmel_cli.model import CaptureRequest
 from mmel_cli.model.balanced import RULES
 from mmel_cli.tensors import Capture, Entering, Tower
 
-_JOINED = {"layers", "text_layers", "hidden", "alignment", "gradient", "whole", "directed"}
+_JOINED = {"layers", "text_layers", "hidden", "alignment", "gradient", "whole"}
 """Parts of a request in which those that share a capture may differ; in every other they must agree."""
 
-_Asked = tuple[CaptureRequest, tuple[View, ...]]
+_Asking = tuple[CaptureRequest, tuple[View, ...]]
 
 
 class SharedCaptures:
@@ -32,7 +32,7 @@ class SharedCaptures:
         self._taken: dict[Hashable, int] = {}
         self._names: tuple[str, ...] = ()
 
-    def begin(self, asked: Sequence[_Asked]) -> None:
+    def begin(self, asked: Sequence[_Asking]) -> None:
         """Forget the batch before.
 
         Args:
@@ -77,11 +77,12 @@ class SharedCaptures:
 def _group(request: CaptureRequest) -> Hashable:
     """Requests with the same group can share a capture.
 
-    As one head, the explained layers decide the forward; surgery is one path through all of them, and what is behind
-    layers' own scores need not be one tower layer for each: these share with the same layers only.
+    As one head, the explained layers decide the forward; surgery is one path through all of them, what is behind
+    layers' own scores need not be one tower layer for each, and directions are read by one reader over all layers:
+    these share with the same layers only.
     """
     others = tuple(getattr(request, field.name) for field in fields(request) if field.name not in _JOINED)
-    fixed = request.one_head or request.surgery or request.own
+    fixed = request.one_head or request.surgery or request.own or request.directed
     return RULES[request.gradient], others, (request.layers, request.text_layers) if fixed else ()
 
 
@@ -96,7 +97,6 @@ def _union(requests: Sequence[CaptureRequest]) -> CaptureRequest:
         alignment=any(request.alignment for request in requests),
         gradient=next((gradient for gradient in gradients if gradient != "none"), "none"),
         whole=any(request.whole for request in requests),
-        directed=any(request.directed for request in requests),
     )
 
 

@@ -12,7 +12,7 @@ from zoo import make_model
 
 from mmel_cli import explain, load_archive, load_config
 from mmel_cli.attribution import METHODS, fixlip
-from mmel_cli.attribution.fixlip import design, patch_values, token_values
+from mmel_cli.attribution.fixlip import masks_of, patch_values, token_values
 from mmel_cli.attribution.second_order import by_word
 from mmel_cli.fields import MAP, TOKEN_MAP, WORD_MAP, WORD_VALUE
 from mmel_cli.pipelines.engine import Engine
@@ -62,8 +62,8 @@ def test_its_product_is_the_joint_regression(small, given):
         count = int(keys.sum())
         patches = patch_values(probe, image, (2, 2), params)
         tokens, text = token_values(probe, row, keys, params)
-        of_image = design(4, params.masks, params.keep, params.seed).kept
-        of_text = design(count, max(params.text_masks, 2 * count + 2), params.keep, params.seed).kept
+        of_image = masks_of(4, params.masks, params.keep, params.seed).kept
+        of_text = masks_of(count, max(params.text_masks, 2 * count + 2), params.keep, params.seed).kept
         shown = torch.from_numpy(of_image).float().view(-1, 2, 2)
         f = probe.embeds_of_image(image, shown).double().numpy()
         kept = np.concatenate([np.ones((1, count), bool), of_text])  # read in the same batch: to the bit
@@ -108,7 +108,7 @@ def test_coefficients_of_all_subsets_are_weighted_banzhaf_values():
     """E[v | in] - E[v | out], the other players each in with probability keep."""
     rng = np.random.default_rng(2)
     for players, keep in ((1, 0.5), (3, 0.5), (5, 0.2), (6, 0.85)):
-        found = design(players, 1 << players, keep, 0)
+        found = masks_of(players, 1 << players, keep, 0)
         worth = rng.normal(size=len(found.kept))
         for player in range(players):
             others = np.delete(found.kept, player, 1)
@@ -118,12 +118,12 @@ def test_coefficients_of_all_subsets_are_weighted_banzhaf_values():
 
 
 def test_masks_are_drawn_by_seed_and_number_alone_and_keep_the_asked_part():
-    found = design(49, 600, 0.3, 7)
+    found = masks_of(49, 600, 0.3, 7)
     assert found.kept.shape == (600, 49)
     assert found.kept.mean() == pytest.approx(0.3, abs=0.01)
     design.cache_clear()
-    assert (design(49, 600, 0.3, 7).kept == found.kept).all()
-    assert (design(49, 600, 0.3, 8).kept != found.kept).any()
+    assert (masks_of(49, 600, 0.3, 7).kept == found.kept).all()
+    assert (masks_of(49, 600, 0.3, 8).kept != found.kept).any()
     slopes = np.arange(49.0)
     np.testing.assert_allclose(found.weights @ (found.kept @ slopes + 5), slopes, atol=1e-9)  # a linear game is exact
 
@@ -134,7 +134,7 @@ def test_fields_are_what_their_definition_says(again):
     pairs = [(0, 1), (1, 0), (1, 1)]
     found = again.explain("fixlip", pairs, **given)
     assert set(found.fields) == {MAP.name, TOKEN_MAP.name, WORD_MAP.name}
-    chosen = design(16, 40, 0.5, 0)
+    chosen = masks_of(16, 40, 0.5, 0)
     for pair, (image, row) in enumerate(pairs):
         embeds = []
         for kept in chosen.kept:
@@ -187,7 +187,7 @@ def test_captions_whose_masks_do_not_determine_them_have_more(again):
     probe, keys = again.probe(), again.words.places[1] >= 0
     count = int(keys.sum())
     assert count == 7
-    assert design(count, 2 * count + 2, 0.97, 0).weights is None
+    assert masks_of(count, 2 * count + 2, 0.97, 0).weights is None
     tokens, _ = token_values(probe, 1, keys, fixlip.Params(text_masks=2, keep=0.97))
     assert torch.isfinite(tokens).all()
     assert (tokens.abs().amax(1) > 1e-4).all()

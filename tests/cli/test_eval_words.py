@@ -54,8 +54,8 @@ def test_phrases_of_three_runs(scored, tmp_path, mmel):
     assert "phrase-energy (up is better)" in shown
     report, rows = json.loads((out / "metrics.json").read_text()), rows_of(out)
     assert {run["label"]: run["map of a phrase"] for run in report["runs"]} == {
-        "flow": "phrases/map",
-        "mmel": "phrases/map",
+        "flow": "phrases/map (words.phrase: mean)",
+        "mmel": "phrases/map (words.phrase: mean)",
         "plain": ONE_MAP,
     }
     given = inputs(scored)

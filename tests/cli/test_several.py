@@ -333,3 +333,26 @@ def test_a_dry_run_checks_every_method_and_writes_nothing(photos, tiny, tmp_path
     code, out, _ = mmel(*command, "--json")
     assert {name: plan["pairs"] for name, plan in json.loads(out).items()} == {"flow": 24, "gae": 24}
     assert not (tmp_path / "out").exists()
+
+
+def test_words_and_phrases_of_each_method_are_its_own(pairs, tiny, tmp_path, mmel):
+    """Readers of directions, their layers and gradients differ from method to method."""
+    names = ("flow", "mmel", "attention", "gae")
+    common = (
+        "--model",
+        tiny,
+        "--words",
+        "--set",
+        "words.texts=20",
+        "--set",
+        "heatmaps=false",
+        "--limit",
+        11,
+        *FEW[:-2],
+    )
+    assert mmel("explain", pairs, "--out", tmp_path / "all", "--method", ",".join(names), *common)[0] == 3
+    for name in names:
+        assert mmel("explain", pairs, "--out", tmp_path / name, "--method", name, *common)[0] == 3
+        assert_same(tmp_path / "all" / name, tmp_path / name)
+    with load_archive(tmp_path / "flow") as one, load_archive(tmp_path / "mmel") as other:
+        assert np.abs(one.column("phrases/map") - other.column("phrases/map"))[:, 0].max() > 1e-4

@@ -50,8 +50,8 @@ def test_the_map_of_a_phrase_is_its_own_or_the_sum_of_its_words_or_the_one():
     np.testing.assert_array_equal(map_of(summed, *FIRST), words[:3].sum(0))
     np.testing.assert_array_equal(map_of(summed, 20, 22), words[5])  # a part of a word is the word
     np.testing.assert_array_equal(map_of(record({"map": one}), *FIRST), one)
-    assert [kind_of(names) for names in (own.fields, summed.fields, {"map"})] == [
-        "phrases/map",
+    assert [kind_of(names, "alone") for names in (own.fields, summed.fields, {"map"})] == [
+        "phrases/map (words.phrase: alone)",
         "the sum of words/map over the words of the phrase",
         "the one map of the caption, the same for every phrase",
     ]

@@ -11,7 +11,7 @@ from zoo import ARCHITECTURES, CAPTIONS, make_model
 from mmel_cli.attribution import METHODS
 from mmel_cli.errors import UsageError
 from mmel_cli.model import load_model
-from mmel_cli.model.word_shares import WordOptions
+from mmel_cli.model.word_shares import WordOptions, WordShares
 from mmel_cli.model.words import only
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.pipelines.engine import Engine
@@ -217,12 +217,90 @@ def test_several_views_share_a_patch_among_finer_cells(models):
 
 def test_nothing_is_left_of_the_hooks_and_captions_without_words_have_none(models):
     model = models("clip")
-    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model._model.modules())
-    assert hooks == 0
     [record] = explained(model, batch=batch_of(model, [(0, 0)], ["\N{ZERO WIDTH SPACE}"]))
     assert record.fields["words/map"].shape[0] == len(record.words)
     assert record.phrases == ()
+    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model._model.modules()) == 0
     assert torch.is_grad_enabled()
+
+
+def test_a_word_s_map_is_what_patches_send_by_autograd_along_its_own_vector(models):
+    """The sum of a word's map over all tokens of a layer is <d<f, phi>/do, o>: here by autograd for each word alone."""
+    model = models("clip")
+    text = "a red dog on grass"
+    [record] = explained(model, batch=batch_of(model, [(1, 0)], [text]), gradient="plain", layers="last")
+    [shares] = WordShares(model, 64, 0).of([(text, record.words)])
+    attention = model._model.vision_model.encoder.layers[-1].self_attn
+    values = batch_of(model).images[record.image].pixels.values[None]
+    kept = {}
+    hooks = [
+        attention.out_proj.register_forward_pre_hook(
+            lambda _m, given: (kept.setdefault("o", given[0].requires_grad_()),)
+        ),
+        attention.v_proj.register_forward_hook(lambda _m, _given, out: kept.setdefault("v", out.detach())),
+        attention.q_proj.register_forward_hook(lambda _m, _given, out: kept.setdefault("q", out.detach())),
+        attention.k_proj.register_forward_hook(lambda _m, _given, out: kept.setdefault("k", out.detach())),
+    ]
+    try:
+        image = model.embed_images(values, graph=True)[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    heads = attention.num_heads
+    q, k, v = (kept[name][0].unflatten(-1, (heads, -1)).transpose(0, 1) for name in "qkv")
+    looks = (q[:, :1] @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1)[:, 0]  # of the class token, by head
+    for number, vector in enumerate(shares.vectors):
+        (w,) = torch.autograd.grad(image @ vector, kept["o"], retain_graph=True)
+        sent = looks * (w[0, 0].unflatten(-1, (heads, -1))[:, None] * v).sum(-1)
+        expected = sent.sum(0)[1:].unflatten(0, model.spec.grid).detach().numpy()
+        np.testing.assert_allclose(record.fields["words/map"][number], expected, atol=1e-6)
+
+
+def test_what_the_model_does_not_read_has_no_part_in_words_and_phrases(models):
+    """Captions that differ only behind the context have the same shares and maps."""
+    model = models("clip")
+    phrases = {0: [(0, 9)], 1: [(0, 9)]}
+    texts = ["a red dog " * 30 + "and a cat", "a red dog " * 30 + "on two blue trees"]
+    one, other = explained(model, "mmel", batch_of(model, [(1, 0), (1, 1)], texts, phrases))
+    assert one.truncated
+    assert len(one.words) < 60
+    for name in ("words/share", "words/map", "phrases/share", "phrases/map"):
+        np.testing.assert_allclose(one.fields[name], other.fields[name], atol=1e-6, err_msg=name)
+    alone = float(embeds(model, ["a red dog"])[0] @ image_of(model, one))
+    [record] = explained(model, "flow", batch_of(model, [(1, 0)], texts, phrases), phrase="alone")
+    assert record.fields["phrases/share"][0] == pytest.approx(alone, abs=1e-6)
+
+
+def test_the_same_caption_may_have_other_phrases_in_another_record(models):
+    model = models("clip")
+    text = "a red dog and two blue cats"
+    texts = [text, text]
+    first, second = explained(model, "mmel", batch_of(model, [(2, 0), (2, 1)], texts, {0: [(0, 9)], 1: [(14, 27)]}))
+    assert [p.text for r in (first, second) for p in r.phrases] == ["a red dog", "two blue cats"]
+    [both] = explained(model, "mmel", batch_of(model, [(2, 0)], texts, {0: [(0, 9), (14, 27)]}))
+    np.testing.assert_allclose(both.fields["phrases/map"][0], first.fields["phrases/map"][0], atol=1e-6)
+    np.testing.assert_allclose(both.fields["phrases/map"][1], second.fields["phrases/map"][0], atol=1e-6)
+
+
+def test_phrases_that_share_a_word_are_a_failure_by_name(models):
+    model = models("clip")
+    batch = batch_of(model, [(0, 0), (1, 1)], ["a reddish dog", "a blue cat"], {0: [(2, 5), (5, 9)]})
+    words = Words.of(model, WordOptions(regions=True))
+    engine = Engine.build(model, METHODS["flow"], METHODS["flow"].params(), words=words)
+    records, [failure] = engine.explain(batch)
+    assert [record.caption for record in records] == ["a blue cat"]
+    assert failure.error == "two of its phrases share the word 'reddish'; phrases are made of whole words"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16"])
+def test_in_half_precision_the_sums_hold_as_far_as_it_reaches(tmp_path, dtype):
+    model = load_model(str(make_model(tmp_path / "m", "clip", "bytes")), "cpu", dtype)
+    full = load_model(str(tmp_path / "m"), "cpu", "float32")
+    for record, exact in zip(explained(model), explained(full), strict=True):
+        none = float(embeds(model, [""])[0] @ image_of(model, record))
+        assert record.fields["words/share"].sum() == pytest.approx(record.score - none, abs=0.02)
+        ours, theirs = record.fields["words/map"].ravel(), exact.fields["words/map"].ravel()
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.98
 
 
 def test_a_method_with_word_maps_of_its_own_is_refused(models):

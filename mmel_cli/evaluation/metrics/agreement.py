@@ -26,7 +26,7 @@ class RegionAgreement(Metric):
     )  # fmt: skip
     group = "words"
     source = "this project"
-    needs = MODEL | PHRASES
+    needs = MODEL | PHRASES | {"score"}
     settings = tuple(f"faithfulness.{name}" for name in ("baseline", "blur"))
     by_phrase = True
 

@@ -23,7 +23,7 @@ class ImageShare(Metric):
     )  # fmt: skip
     group = "words"
     source = "one a name"
-    needs = MODEL
+    needs = MODEL | {"score"}
     settings = ("modalities",)
 
     def measure(self, bench: Bench, subjects: Sequence[Subject]) -> list[Outcome]:
@@ -58,7 +58,7 @@ class InteractionShare(Metric):
     )  # fmt: skip
     group = "words"
     source = "Wenderoth et al. 2025, InterSHAP"
-    needs = MODEL
+    needs = MODEL | {"score"}
 
     def measure(self, bench: Bench, subjects: Sequence[Subject]) -> list[Outcome]:
         """See Metric."""

@@ -34,7 +34,7 @@ class Recognition(Metric):
     names = tuple(_name(names) for names in range(1, _MOST + 1))
     group = "words"
     source = "FIxLIP 2025, pointing game recognition"
-    needs = AGAIN
+    needs = AGAIN | {"score"}
     by_phrase = True
 
     def copies(self, bench: Bench) -> Mapping[str, Copy]:

@@ -48,7 +48,8 @@ class InteractionResidual(Metric):
 
     names = (
         Name("interaction-residual", "down", (0, float("inf")),
-             "|sum of words/map - what it should sum to|, as the method archived it, as cosines"),
+             "|sum of the interactions of all tokens and positions - what it should sum to|, as the method archived "
+             "it, as cosines; words/map holds those of words and patches alone"),
     )  # fmt: skip
     group = "words"
     source = "exCLIP 2025"
