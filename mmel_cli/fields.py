@@ -100,7 +100,7 @@ WORD_REGIONS = (WORD_SHARE, WORD_MAP, WORD_REST, WORD_ERROR)
 
 PHRASE_SPAN = Field("phrases/span", ("phrases", "channels(2)"), "where in the caption: start and end", dtype="int32")
 PHRASE_SHARE = Field(
-    "phrases/share", ("phrases",), "the phrase's share of the score: the cosine of what words.phrase puts in its place"
+    "phrases/share", ("phrases",), "the phrase's share of the score, by words.phrase; what no text has is no part of it"
 )
 PHRASE_MAP = Field("phrases/map", ("phrases", "rows", "columns"), "where in the image the phrase's share comes from")
 PHRASE_REGIONS = (PHRASE_SPAN, PHRASE_SHARE, PHRASE_MAP)

@@ -41,17 +41,18 @@ class Design:
 
 @lru_cache(maxsize=128)
 def design(players: int, most: int, seed: int = 0) -> Design:
-    """All coalitions if they are at most `most`, else as many as that, but no fewer than 2 players + 2.
+    """All coalitions if they are at most `most`, else as many as that, but no fewer than 4 players + 2.
 
-    Sampled: coalitions of 1 and players - 1, of 2 and players - 2 and so on as long as all of a size fit; the rest are
-    drawn by the kernel's weight in pairs of complements, and weigh by how often they were drawn. Values are those of
-    Kernel SHAP (Lundberg and Lee 2017; paired: Covert and Lee 2021).
+    Sampled: coalitions of 1 and players - 1, of 2 and players - 2 and so on as long as all of a size fit and a pair for
+    each player is left to draw, without which no error could be told; the rest are drawn by the kernel's weight in
+    pairs of complements, and weigh by how often they were drawn. Values are those of Kernel SHAP (Lundberg and Lee
+    2017; paired: Covert and Lee 2021).
     """
     if players == 0:
         return Design(np.zeros((1, 0), bool), np.zeros((0, 1)), np.zeros((0, 0, 2)))
-    if 1 << players <= max(most, 2 * players + 2):
+    if 1 << players <= max(most, 4 * players + 2):
         return _exact(players)
-    whole, drawn = _sampled(players, max(most, 2 * players + 2), np.random.default_rng([seed, players]))
+    whole, drawn = _sampled(players, max(most, 4 * players + 2), np.random.default_rng([seed, players]))
     return _regression(players, whole, drawn)
 
 
@@ -74,7 +75,7 @@ def _sampled(
     left, open_sizes = most - 2, list(sizes)
     for size in range(1, players // 2 + 1):
         pair = {size, players - size}
-        if sum(math.comb(players, number) for number in pair) > left:
+        if sum(math.comb(players, number) for number in pair) > left - 2 * players:
             break
         for number in pair:
             those = [sum(1 << player for player in chosen) for chosen in combinations(range(players), number)]

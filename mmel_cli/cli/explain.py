@@ -100,9 +100,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     10 % more time at the size of ViT-B/16, for short captions); --set word_values=false saves it on very large inputs.
 
     --words gives words x regions: the share of the score that each word of a caption has, and where in the image it
-    comes from, and the same of each phrase that names something. It takes up to 256 text forwards a distinct caption
-    (--set words.texts=N) and one more backward of the image for each of its words and phrases. Pictures then have a
-    colour for each phrase beside the overlay, or a small map for each with --set heatmap.panels=words.
+    comes from, and the same of each phrase that names something; pictures show a colour for each phrase, or a small
+    map with --set heatmap.panels=words. It takes up
+    to 256 short text forwards a distinct caption (--set words.texts=N), two a phrase, and one more backward of the
+    image for each word and phrase. mmel and flow explain phrases themselves; with another method flow does.
 
     With --method a,b,c several methods explain in one pass: OUT/a, OUT/b and OUT/c are run folders like any other, with
     what each method gives alone; images are decoded once, and methods that need the same of the model share its passes.

@@ -35,12 +35,23 @@ class Phrased:
         return [[word.start < end and start < word.end for word in self.words] for start, end in self.spans]
 
 
-class PhraseVectors:
-    """A vector of the joint space for each phrase, kept over a run.
+@dataclass(frozen=True)
+class PhraseParts:
+    """Of one caption's phrases, on the CPU: the direction that each is explained along, and its share as a vector."""
 
-    It is t(P) for "alone", t - t(without P) for "left-out", and for "mean" the mean of both, t the embedding of a text:
-    the phrase's Shapley value in the game of two, the phrase and the rest of its caption, where nothing said is worth
-    nothing. Of a phrase that is the whole caption it is t.
+    directions: Float[Tensor, "phrases embedding"]
+    shares: Float[Tensor, "phrases embedding"]
+
+    def __len__(self) -> int:
+        return len(self.directions)
+
+
+class PhraseVectors:
+    """Vectors of the joint space for each phrase, kept over a run.
+
+    The direction is t(P) for "alone", t - t(without P) for "left-out", and for "mean" the mean of both, t the embedding
+    of a text; of a phrase that is the whole caption it is t. The share is that less what no text at all has of it: the
+    phrase adds t(P) - t() to nothing.
 
     Args:
         model: whose tokenizer and text tower read the texts.
@@ -53,29 +64,31 @@ class PhraseVectors:
             ManyTexts(model),
             {"alone": (1.0, 0.0), "left-out": (0.0, 1.0)}.get(kind, (0.5, 0.5)),
         )
-        self._kept = ByCaption[Phrased, Tensor](most, len)
+        self._kept = ByCaption[Phrased, PhraseParts](most, len)
 
-    def of(self, phrased: Sequence[Phrased]) -> list[Float[Tensor, "phrases embedding"]]:
-        """Of each caption's phrases, on the CPU."""
+    def of(self, phrased: Sequence[Phrased]) -> list[PhraseParts]:
+        """Of each caption's phrases."""
         return self._kept.get(phrased, self._made)
 
-    def _made(self, fresh: list[Phrased]) -> list[Tensor]:
+    def _made(self, fresh: list[Phrased]) -> list[PhraseParts]:
         worths = self._reader.embeds([_texts(one) for one in fresh])
         return [_vectors(one, embeds.to("cpu"), self._weights) for one, embeds in zip(fresh, worths, strict=True)]
 
 
 def _texts(one: Phrased) -> list[str]:
-    """The caption, then of each phrase: it alone, and the caption without it."""
-    texts = [one.caption]
+    """The caption, no text, then of each phrase: it alone, and the caption without it."""
+    texts = [one.caption, ""]
     for members in one.members():
         texts += [only(one.caption, one.words, members), only(one.caption, one.words, [not own for own in members])]
     return texts
 
 
-def _vectors(one: Phrased, embeds: Tensor, weights: tuple[float, float]) -> Tensor:
-    whole, alone, without = embeds[:1], embeds[1::2], embeds[2::2]
+def _vectors(one: Phrased, embeds: Tensor, weights: tuple[float, float]) -> PhraseParts:
+    whole, nothing, alone, without = embeds[:1], embeds[1:2], embeds[2::2], embeds[3::2]
     all_of_it = torch.tensor([all(members) for members in one.members()], dtype=torch.bool).reshape(-1, 1)
-    return torch.where(all_of_it, whole, weights[0] * alone + weights[1] * (whole - without))
+    directions = torch.where(all_of_it, whole, weights[0] * alone + weights[1] * (whole - without))
+    shares = weights[0] * (alone - nothing) + weights[1] * (whole - without)  # of all of it, nothing is what is left
+    return PhraseParts(directions, shares)
 
 
 def readable(spans: Spans, words: Sequence[Word]) -> Spans:

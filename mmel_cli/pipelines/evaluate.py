@@ -14,7 +14,7 @@ from mmel_cli import __version__
 from mmel_cli.archive import load_archive
 from mmel_cli.config import EvalConfig, words_of
 from mmel_cli.errors import UsageError
-from mmel_cli.evaluation import METRICS, select
+from mmel_cli.evaluation import METRICS, named, select
 from mmel_cli.evaluation.phrases import kind_of
 from mmel_cli.evaluation.summary import Columns, join, summarise
 from mmel_cli.names import count
@@ -79,6 +79,7 @@ def evaluate(
         identity = _identity(config, rivals, wanted, names).join(folder)
         content = _content(runs, config)
         folder.note(identity.plain() | content)
+        _tell_kinds(content["runs"], names, events)
         events.total(len(wanted) * len(runs))
         tally = Tally()
         for run in runs:
@@ -184,6 +185,13 @@ def _content(runs: list[Run], config: EvalConfig) -> dict[str, Any]:
         for run in runs
     ]
     return {"config": config.plain(), "runs": described, "versions": versions()}
+
+
+def _tell_kinds(runs: list[dict[str, Any]], names: tuple[str, ...], events: Events) -> None:
+    """Say it where not the same stands for the map of a phrase in all runs, and metrics of phrases compare it."""
+    kinds = {run["label"]: run["map of a phrase"] for run in runs}
+    if len(set(kinds.values())) > 1 and any(named()[name][0].by_phrase for name in names):
+        events.message("The map of a phrase is " + "; ".join(f"of {label} {kind}" for label, kind in kinds.items()))
 
 
 def _map_of_a_phrase(info: RunInfo) -> str:

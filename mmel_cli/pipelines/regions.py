@@ -14,7 +14,7 @@ from mmel_cli.attribution import flow
 from mmel_cli.attribution.base import Method
 from mmel_cli.fields import PHRASE_MAP, PHRASE_SHARE, PHRASE_SPAN, WORD_ERROR, WORD_MAP, WORD_REST, WORD_SHARE
 from mmel_cli.model import Adapter, Captions, CaptureRequest, PhraseVectors, WordShares
-from mmel_cli.model.phrase_vectors import Phrased, readable
+from mmel_cli.model.phrase_vectors import Phrased, PhraseParts, readable
 from mmel_cli.model.word_shares import Shares, WordOptions
 from mmel_cli.phrases import noun_phrases
 from mmel_cli.tensors import Directions, ImageSide
@@ -61,13 +61,14 @@ class WordRegions:
         device = self.words.device
         by_word = [shares[column].vectors for _, column in pairs]
         by_phrase = self.words.phrases.of(phrased) if self.words.phrases else _sums(phrased, by_word)
+        along = [one.directions for one in by_phrase]
         asked = [(image, one) for (image, _), one in zip(pairs, phrased, strict=True)]
         return BatchRegions(
             shares=[shares[column] for _, column in pairs],
             phrased=phrased,
-            phrase_vectors=by_phrase,
+            phrase_shares=[one.shares for one in by_phrase],
             words=_Rays(list(pairs), [image for image, _ in pairs], by_word, flow.along, device),
-            phrases=_Rays(asked, [image for image, _ in pairs], by_phrase, self.along, device, patches=True),
+            phrases=_Rays(asked, [image for image, _ in pairs], along, self.along, device, patches=True),
         )
 
 
@@ -118,7 +119,7 @@ class BatchRegions:
 
     shares: list[Shares]
     phrased: list[Phrased]
-    phrase_vectors: list[Float[Tensor, "phrases embedding"]]
+    phrase_shares: list[Float[Tensor, "phrases embedding"]]
     words: _Rays
     phrases: _Rays
 
@@ -157,7 +158,7 @@ class BatchRegions:
         by_word, by_phrase = (torch.from_numpy(together[name]) for name in (WORD_MAP.name, PHRASE_MAP.name))
         given = []
         for number, image in enumerate(images):
-            shares, vectors = self.shares[number], self.phrase_vectors[number]
+            shares, vectors = self.shares[number], self.phrase_shares[number]
             regions, share = by_word[number, : len(shares.vectors)] / cells, shares.vectors @ image
             rest = (share.double() - regions.double().sum((1, 2))).float()
             spans = torch.tensor(self.phrased[number].spans, dtype=torch.int32).reshape(-1, 2)
@@ -168,12 +169,13 @@ class BatchRegions:
         return given
 
 
-def _sums(phrased: Sequence[Phrased], by_word: Sequence[Tensor]) -> list[Tensor]:
+def _sums(phrased: Sequence[Phrased], by_word: Sequence[Tensor]) -> list[PhraseParts]:
     """Phrases as the sums of their words' vectors."""
-    return [
+    sums = [
         torch.tensor(one.members(), dtype=vectors.dtype).reshape(-1, len(vectors)) @ vectors
         for one, vectors in zip(phrased, by_word, strict=True)
     ]
+    return [PhraseParts(vectors, vectors) for vectors in sums]
 
 
 def _phrased(sample: Sample, words: tuple[Word, ...]) -> Phrased:

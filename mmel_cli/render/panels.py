@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from mmel_cli.render import colours
 from mmel_cli.render.blend import Ground, mix
 from mmel_cli.render.options import HeatmapOptions
-from mmel_cli.render.parts import PALETTE, Part, Parts, maps_of
+from mmel_cli.render.parts import PALETTE, Part, Parts, drawn, maps_of
 from mmel_cli.render.text import Atom, draw_mark, draw_rows, fitting, mark_width, words_of, wrap
 from mmel_cli.types import Explanation
 
@@ -26,11 +26,12 @@ def phrase_panel(ground: Ground, explanation: Explanation, parts: Parts, options
     """
     maps = maps_of(explanation, parts)[: len(PALETTE)]
     tops = [colours.strongest(values, options.percentile) for values in maps]
-    shown = [part for part, top in zip(parts.each, tops, strict=False) if top > 0]
+    painted = drawn(tops)
+    shown = [part for part, own in zip(parts.each, painted, strict=False) if own]
     if not shown:
         return ground.finish(ground.grey)
     heats = np.stack(
-        [ground.place(values.clip(min=0) / top) for values, top in zip(maps, tops, strict=True) if top > 0]
+        [ground.place(v.clip(min=0) / top) for v, top, own in zip(maps, tops, painted, strict=True) if own]
     )
     tints = np.array([part.colour for part in shown], np.float32)[heats.argmax(0)]
     picture = ground.finish(mix(ground.grey, tints, options.opacity * heats.max(0).clip(0, 1)))

@@ -6,7 +6,7 @@ from PIL import Image
 from mmel_cli.render import colours
 from mmel_cli.render.options import HeatmapOptions
 from mmel_cli.render.panels import MOST_MAPS, against, scale_of_maps
-from mmel_cli.render.parts import PALETTE, Parts, further, maps_of
+from mmel_cli.render.parts import FAINTEST, PALETTE, Parts, drawn, further, maps_of
 from mmel_cli.render.text import (
     FAINT,
     INK,
@@ -50,8 +50,8 @@ def phrase_legend(explanation: Explanation, parts: Parts, percentile: float) -> 
     kind, several = parts.kind, len(parts.each) > 1
     maps = maps_of(explanation, parts)[: len(PALETTE)]
     tops = [colours.strongest(values, percentile) for values in maps]
-    empty = [f"{part.number} ({part.text})" for part, top in zip(parts.each, tops, strict=False) if top == 0]
-    source = f"Colour: where in the picture the {kind}'s part of the cosine comes from"
+    empty = [f"{part.number} ({part.text})" for part, own in zip(parts.each, drawn(tops), strict=False) if not own]
+    source = f"Colour: where in the picture there is evidence for the {kind}"
     told = _no_phrase(parts)
     told.append(
         f"{source}, each {kind} on its own scale; where two overlap, the one stronger on its own scale is shown. Each "
@@ -64,7 +64,8 @@ def phrase_legend(explanation: Explanation, parts: Parts, percentile: float) -> 
     if explanation.against is not None:
         told.append(_OWN)
     if empty:
-        told.append(f"Without colour in the picture, since no place is evidence for the match: {', '.join(empty)}.")
+        least = f"less than {FAINTEST:.0%} of that for the strongest {kind}" if several else "none"
+        told.append(f"Without colour, since the evidence for it is {least}: {', '.join(empty)}.")
     if left := further(parts, len(PALETTE)):
         told.append(f"Grey, and not in the picture: {left}, since there are {len(PALETTE)} colours.")
     return [*told, f"Number after {f'a {kind}' if several else f'the {kind}'}: {parts.says}"]
@@ -89,10 +90,10 @@ def sheet_legend(explanation: Explanation, parts: Parts) -> list[str]:
     kind = parts.kind
     told = _no_phrase(parts)
     told.append(
-        f"Each small map shows where the part of the cosine of the {kind} above it comes from. All have one scale: "
-        "the same colour is the same strength in each."
+        f"Each small map shows where there is evidence for the {kind} above it. All have one scale: the same colour is "
+        "the same strength in each."
         if len(parts.each) > 1
-        else f"The small map shows where the {kind}'s part of the cosine comes from."
+        else f"The small map shows where there is evidence for the {kind}."
     )
     if explanation.against is not None:
         told.append(_OWN)

@@ -1,6 +1,6 @@
 """What a caption is shown by in the pictures of words x regions: its phrases, or its words where it has no phrase."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,12 +24,15 @@ PALETTE: tuple[Colour, ...] = (
 """Of the first parts of a caption: any two can be told apart with each of the three kinds of colour blindness."""
 
 SHARES = {
-    "mean": "the mean of the cosine of the phrase alone and of what the cosine loses without the phrase",
-    "alone": "the cosine of the phrase alone",
+    "mean": "the mean of what the phrase alone adds to the cosine of no text, and of what the cosine loses without it",
+    "alone": "what the phrase alone adds to the cosine of no text",
     "left-out": "what the cosine loses without the phrase",
     "words": "the sum of the shares of its words, which for all words is the cosine minus that of no words",
 }
 """What a phrase's share is, by the run's `words.phrase`."""
+
+FAINTEST = 0.05
+"""Of the strongest part of a caption, the least that is painted."""
 
 GREY: Colour = (150, 150, 150)
 
@@ -76,7 +79,9 @@ class Parts:
             sampled = f" They are estimated, with standard errors of up to {self.error:.3f}." if self.error else ""
             return f"its share of the cosine; shares of all words sum to the cosine minus that of no words.{sampled}"
         if self.whole and self.phrase != "words":
-            return "its share of the cosine; this phrase is all that the model reads, so it is the whole cosine."
+            return (
+                "its share of the cosine: this phrase is all that the model reads, so the cosine minus that of no text."
+            )
         return f"its share of the cosine: {SHARES[self.phrase]}."
 
 
@@ -107,6 +112,14 @@ def maps_of(explanation: Explanation, parts: Parts) -> np.ndarray:
     """Where each part's share comes from, (parts, rows, columns) float32, signed."""
     name = PHRASE_MAP.name if parts.kind == "phrase" else WORD_MAP.name
     return np.nan_to_num(explanation.fields[name][: len(parts.each)], nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def drawn(tops: Sequence[float]) -> list[bool]:
+    """Which parts have a colour in the picture, by what counts as strongest in each.
+
+    On a scale of its own even next to nothing would be painted strong: what is below 5 % of the strongest part is not.
+    """
+    return [top > 0 and top >= FAINTEST * max(tops) for top in tops]
 
 
 def further(parts: Parts, most: int) -> str:

@@ -83,7 +83,7 @@ def test_without_pictures_nothing_is_refused_and_the_cards_have_shares(words_run
     assert code == 0, err
     page = (words_run.folder / "index.html").read_text()
     assert page.count('<span class="phrase"') == 3
-    assert "each with its share of the cosine: the cosine of the phrase alone." in page
+    assert "each with its share of the cosine: what the phrase alone adds to the cosine of no text." in page
     assert "In the picture" not in page
 
 

@@ -111,7 +111,8 @@ def test_a_phrase_that_is_the_whole_caption_has_the_caption_s_own_score_and_map(
     batch = batch_of(model, phrases={n: [(0, len(text))] for n, text in enumerate(TEXTS)})
     for record in explained(model, name, batch):
         assert [phrase.text for phrase in record.phrases] == [record.caption]
-        assert record.fields["phrases/share"][0] == pytest.approx(record.score, abs=1e-6)
+        none = float(embeds(model, [""])[0] @ image_of(model, record))
+        assert record.fields["phrases/share"][0] == pytest.approx(record.score - none, abs=1e-6)
         np.testing.assert_allclose(
             record.fields["phrases/map"][0], record.map, rtol=1e-3, atol=1e-4 * np.abs(record.map).max()
         )
@@ -178,11 +179,11 @@ def test_a_phrase_is_the_mean_of_itself_alone_and_of_what_leaves_with_it(models)
     batch = batch_of(model, [(2, 0)], [text], {0: [(0, 9), (14, 27)]})
     [record] = explained(model, batch=batch)
     assert [phrase.text for phrase in record.phrases] == ["a red dog", "two blue cats"]
-    whole, first, second, without_first, without_second = (
+    whole, none, first, second, without_first, without_second = (
         float(e @ image_of(model, record))
-        for e in embeds(model, [text, "a red dog", "two blue cats", "and two blue cats", "a red dog and"])
+        for e in embeds(model, [text, "", "a red dog", "two blue cats", "and two blue cats", "a red dog and"])
     )
-    alone, left_out = np.array([first, second]), whole - np.array([without_first, without_second])
+    alone, left_out = np.array([first, second]) - none, whole - np.array([without_first, without_second])
     np.testing.assert_allclose(record.fields["phrases/share"], (alone + left_out) / 2, atol=1e-6)
     for phrase, expected in {"alone": alone, "left-out": left_out}.items():
         [other] = explained(model, batch=batch, phrase=phrase)
@@ -266,7 +267,7 @@ def test_what_the_model_does_not_read_has_no_part_in_words_and_phrases(models):
     assert len(one.words) < 60
     for name in ("words/share", "words/map", "phrases/share", "phrases/map"):
         np.testing.assert_allclose(one.fields[name], other.fields[name], atol=1e-6, err_msg=name)
-    alone = float(embeds(model, ["a red dog"])[0] @ image_of(model, one))
+    alone = float((embeds(model, ["a red dog"])[0] - embeds(model, [""])[0]) @ image_of(model, one))
     [record] = explained(model, "flow", batch_of(model, [(1, 0)], texts, phrases), phrase="alone")
     assert record.fields["phrases/share"][0] == pytest.approx(alone, abs=1e-6)
 

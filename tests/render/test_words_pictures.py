@@ -65,7 +65,7 @@ def centre(row, column):
     return 60 * row + 30, 60 * column + 30 + 14
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-6])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
 def test_each_phrase_has_its_colour_at_its_place_on_its_own_scale(said, scale):
     record = said([spot(*place, scale**n + 1e-9) for n, place in enumerate(SPOTS[:3])])
     picture = np.asarray(render(PHOTO, record, dataclasses.replace(PHRASES, caption=False)))
@@ -83,7 +83,7 @@ def test_each_phrase_has_its_colour_at_its_place_on_its_own_scale(said, scale):
 
 def test_where_two_overlap_the_one_stronger_on_its_own_scale_is_drawn(said):
     strong = spot(2, 2, 10.0) + spot(5, 5, 4.0)  # .4 of its own strongest there
-    weak = spot(5, 5, 0.1)
+    weak = spot(5, 5, 0.6)
     picture = np.asarray(render(PHOTO, said([strong, weak]), dataclasses.replace(PHRASES, percentile=100)))
     assert near(picture[330, BESIDE + 344], PALETTE[1])
     assert near(picture[150, BESIDE + 164], PALETTE[0])
@@ -100,12 +100,21 @@ def test_evidence_against_the_match_has_no_colour_in_the_photo_and_is_said_to_be
 def test_a_phrase_without_positive_evidence_is_named_and_has_no_mark(said):
     record = said([spot(1, 1), -spot(3, 3), np.zeros((8, 8)), np.full((8, 8), np.nan)])
     told = " ".join(phrase_legend(record, parts(record), 99.5))
-    assert "no place is evidence for the match: 2 (part1), 3 (part2), 4 (part3)." in told
+    least = "Without colour, since the evidence for it is less than 5% of that for the strongest phrase"
+    assert f"{least}: 2 (part1), 3 (part2), 4 (part3)." in told
     picture = np.asarray(render(PHOTO, record, dataclasses.replace(PHRASES, caption=False)))[:, BESIDE:]
     assert not any((picture == np.uint8(colour)).all(-1).any() for colour in PALETTE[1:4])
     assert (picture == np.uint8(PALETTE[0])).all(-1).any()
     nothing = np.asarray(render(PHOTO, said([-spot(1, 1)]), dataclasses.replace(PHRASES, caption=False)))[:, BESIDE:]
     assert np.ptp(nothing, axis=-1).max() == 0
+
+
+def test_a_phrase_with_next_to_no_evidence_is_not_painted_strong(said):
+    record = said([spot(1, 1), spot(3, 3, 0.04), spot(6, 6, 0.06)])
+    assert "strongest phrase: 2 (part1)." in " ".join(phrase_legend(record, parts(record), 99.5))
+    picture = np.asarray(render(PHOTO, record, dataclasses.replace(PHRASES, caption=False)))[:, BESIDE:]
+    drawn = [bool((picture == np.uint8(colour)).all(-1).any()) for colour in PALETTE[:3]]
+    assert drawn == [True, False, True]
 
 
 def test_marks_do_not_lie_on_each_other(said):
@@ -168,8 +177,8 @@ def test_the_sheet_has_rows_of_small_maps_and_leaves_out_what_is_beyond_24(said,
 
 
 SAYS = {
-    "mean": "the mean of the cosine of the phrase alone and of what the cosine loses without the phrase.",
-    "alone": "the cosine of the phrase alone.",
+    "mean": "the mean of what the phrase alone adds to the cosine of no text, and of what the cosine loses without it.",
+    "alone": "what the phrase alone adds to the cosine of no text.",
     "left-out": "what the cosine loses without the phrase.",
     "words": "the sum of the shares of its words, which for all words is the cosine minus that of no words.",
 }
@@ -181,7 +190,7 @@ def test_what_a_share_is_depends_on_what_stands_for_a_phrase(said, phrase):
     for told in (phrase_legend(record, parts(record, phrase), 99.5), sheet_legend(record, parts(record, phrase))):
         assert told[-1].endswith("its share of the cosine: " + SAYS[phrase])
     whole = parts(said([spot(1, 1)], caption="part0"), phrase).says
-    assert ("it is the whole cosine" in whole) == (phrase != "words")
+    assert ("all that the model reads" in whole) == (phrase != "words")
 
 
 def test_without_a_phrase_words_stand_for_themselves_and_it_is_said(said):
