@@ -185,7 +185,7 @@ def test_images_are_decoded_and_forwards_taken_once(photos, tiny, tmp_path, mmel
 
     captured, decoded = [], []
     real_capture, real_preprocess = TwoTowers.capture, TwoTowers.preprocess
-    monkeypatch.setattr(TwoTowers, "capture", lambda *a: captured.append(a[-1]) or real_capture(*a))
+    monkeypatch.setattr(TwoTowers, "capture", lambda *a, **k: captured.append(a[4]) or real_capture(*a, **k))
     monkeypatch.setattr(TwoTowers, "preprocess", lambda *a, **k: decoded.append(1) or real_preprocess(*a, **k))
     command = ["explain", photos, "--model", tiny, "--batch-size", 10, "--set", "heatmaps=false"]
     code, _, err = mmel(*command, "--out", tmp_path / "out", "--method", "gae,random,grad-eclip")
