@@ -121,7 +121,7 @@ def test_masks_are_drawn_by_seed_and_number_alone_and_keep_the_asked_part():
     found = masks_of(49, 600, 0.3, 7)
     assert found.kept.shape == (600, 49)
     assert found.kept.mean() == pytest.approx(0.3, abs=0.01)
-    design.cache_clear()
+    masks_of.cache_clear()
     assert (masks_of(49, 600, 0.3, 7).kept == found.kept).all()
     assert (masks_of(49, 600, 0.3, 8).kept != found.kept).any()
     slopes = np.arange(49.0)
