@@ -21,6 +21,7 @@ from mmel_cli.model.words import only
 from mmel_cli.shapley import design
 
 SEEDS = range(5)
+_ORDERS = 400  # drawn at most: all texts may be read before the budget is
 
 
 def captions(count: int) -> list[str]:
@@ -45,7 +46,7 @@ def by_orders(worths: np.ndarray, players: int, most: int, seed: int) -> np.ndar
         order = rng.permutation(players)
         steps = [np.cumsum([0, *(1 << one for one in way)]) for way in (order, order[::-1])]
         now = {int(step) for way in steps for step in way}
-        if len(read | now) > most:
+        if len(read | now) > most or count >= _ORDERS:
             return sums / count
         read |= now
         for way, passed in zip((order, order[::-1]), steps, strict=True):
