@@ -91,9 +91,9 @@ WORD_SHARE = Field(
     "words/share", ("words",), "the word's share of the score; shares sum to it minus the score of no words, as cosines"
 )
 WORD_MAP = Field(
-    "words/map", ("words", "rows", "columns"), "where in the image the word's share comes from, signed, as cosines"
+    "words/map", ("words", "rows", "columns"), "evidence of each region along the word's part of the score, signed"
 )
-WORD_REST = Field("words/rest", ("words",), "what of the word's share comes from no region: share = sum of map + rest")
+WORD_REST = Field("words/rest", ("words",), "words/share less the sum of words/map, which counts every layer")
 WORD_ERROR = Field("words/error", ("words",), "standard error of words/share; 0 where it is exact")
 WORD_REGIONS = (WORD_SHARE, WORD_MAP, WORD_REST, WORD_ERROR)
 """Of words, what `--words` gives of each pair (METHOD 9)."""
@@ -102,7 +102,7 @@ PHRASE_SPAN = Field("phrases/span", ("phrases", "channels(2)"), "where in the ca
 PHRASE_SHARE = Field(
     "phrases/share", ("phrases",), "the phrase's share of the score, by words.phrase; what no text has is no part of it"
 )
-PHRASE_MAP = Field("phrases/map", ("phrases", "rows", "columns"), "where in the image the phrase's share comes from")
+PHRASE_MAP = Field("phrases/map", ("phrases", "rows", "columns"), "evidence of each region for the phrase, signed")
 PHRASE_REGIONS = (PHRASE_SPAN, PHRASE_SHARE, PHRASE_MAP)
 """The same of its phrases."""
 

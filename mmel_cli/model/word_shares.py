@@ -21,9 +21,9 @@ _MOST = 1 << 16  # embeddings that are kept: 128 MiB at width 512
 class WordOptions:
     """Words x regions, whatever the method.
 
-    `regions`: whether they are wanted (--words); `texts`: the most texts that are read of a distinct caption, exact for
-    captions of n words if 2^n are no more; `seed` of the parts of longer captions; `phrase`, what stands for a phrase:
-    it "alone", what is "left-out" with it, the "mean" of both, or the sum of its "words".
+    `regions`: whether they are wanted (--words); `texts`: how many texts of a distinct caption of n words may be read,
+    4 n + 2 if that is more, exact if 2^n are no more; `seed` of the parts of longer captions; `phrase`, what stands for
+    a phrase: it "alone", what is "left-out" with it, the "mean" of both, or the sum of its "words".
     """
 
     regions: bool = False
@@ -62,7 +62,7 @@ class WordShares:
 
     Args:
         model: whose tokenizer and text tower read them.
-        texts: the most texts a distinct caption that are read (shapley.design): exact for n words if 2^n are no more.
+        texts: how many texts of a distinct caption may be read (shapley.design): exact for n words if 2^n are no more.
         seed: of the coalitions that are drawn for longer ones.
         most: how many embeddings are kept.
     """

@@ -161,9 +161,10 @@ class _FusedRun:
         # eval compares the model that it loads with them
         made_with |= {key: value for key, value in old.identity.items() if key.endswith("(SHA-256)")}
         identity = run_identity(config.plain(), made_with | decided)
+        gone = {field.name for field in PHRASE_REGIONS}
         info = replace(
             old,
-            fields=tuple(field for field in old.fields if field not in PHRASE_REGIONS),
+            fields=tuple(field for field in old.fields if field.name not in gone),
             config=config.plain(),
             config_sha256=fingerprint(identity),
             identity=identity,
