@@ -57,10 +57,14 @@ class ManyTexts:
 
 
 class ByCaption(Generic[Key, Made]):
-    """What is made of captions, kept until there is too much of it: what was used longest ago goes first."""
+    """What is made of captions, kept until there is too much of it: what was used longest ago goes first.
+
+    What has no size counts as 1: a caption without phrases takes room too, and there may be millions.
+    """
 
     def __init__(self, most: int, size: Callable[[Made], int]) -> None:
-        self._most, self._size, self._count = most, size, 0
+        self._most, self._count = most, 0
+        self._size: Callable[[Made], int] = lambda made: max(1, size(made))
         self._kept: OrderedDict[Key, Made] = OrderedDict()
 
     def get(self, captions: Iterable[Key], make: Callable[[list[Key]], Sequence[Made]]) -> list[Made]:

@@ -13,10 +13,13 @@ from mmel_cli.model.many_texts import ByCaption, ManyTexts
 from mmel_cli.model.words import only
 from mmel_cli.types import Word
 
-_MOST = 1 << 15  # vectors that are kept: 64 MiB at width 512
+_MOST = 1 << 15  # embeddings that are kept: 64 MiB at width 512
 
 PhraseKind = Literal["mean", "alone", "left-out", "words"]
 """What stands for a phrase (METHOD 9)."""
+
+_WEIGHTS = {"mean": (0.5, 0.5), "alone": (1.0, 0.0), "left-out": (0.0, 1.0)}
+"""Of the phrase alone, and of what the caption loses without it; as the sum of its words it has no texts of its own."""
 
 Spans = tuple[tuple[int, int], ...]
 """Start and end of phrases, in characters of the caption."""
@@ -56,15 +59,12 @@ class PhraseVectors:
     Args:
         model: whose tokenizer and text tower read the texts.
         kind: which of these.
-        most: how many vectors are kept.
+        most: how many embeddings are kept.
     """
 
     def __init__(self, model: Adapter, kind: PhraseKind, most: int = _MOST) -> None:
-        self._reader, self._weights = (
-            ManyTexts(model),
-            {"alone": (1.0, 0.0), "left-out": (0.0, 1.0)}.get(kind, (0.5, 0.5)),
-        )
-        self._kept = ByCaption[Phrased, PhraseParts](most, len)
+        self._reader, self._weights = ManyTexts(model), _WEIGHTS[kind]
+        self._kept = ByCaption[Phrased, PhraseParts](most, _size)
 
     def of(self, phrased: Sequence[Phrased]) -> list[PhraseParts]:
         """Of each caption's phrases."""
@@ -89,6 +89,10 @@ def _vectors(one: Phrased, embeds: Tensor, weights: tuple[float, float]) -> Phra
     directions = torch.where(all_of_it, whole, weights[0] * alone + weights[1] * (whole - without))
     shares = weights[0] * (alone - nothing) + weights[1] * (whole - without)  # of all of it, nothing is what is left
     return PhraseParts(directions, shares)
+
+
+def _size(parts: PhraseParts) -> int:
+    return 2 * len(parts)
 
 
 def readable(spans: Spans, words: Sequence[Word]) -> Spans:

@@ -30,6 +30,7 @@ from mmel_cli.model import Adapter, Captions, CaptureRequest, CoverProbe, LeftOu
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.asking import request_of, request_of_words
 from mmel_cli.pipelines.batches import Batch
+from mmel_cli.pipelines.declared import check_given, not_finite, of_one
 from mmel_cli.pipelines.differences import against_numbers
 from mmel_cli.pipelines.regions import WordRegions, Words
 from mmel_cli.pipelines.said import Said
@@ -173,7 +174,7 @@ class Engine:
         explanations, failures = [], []
         for number, (score, rival) in enumerate(zip(scores, less, strict=True)):
             explanation = self._explanation(batch, said, number, fields[number], (score, rival))
-            failure = said.unfit(batch.samples[number].id, number) or _not_finite(explanation)
+            failure = said.unfit(batch.samples[number].id, number) or not_finite(explanation)
             explanations += [] if failure else [explanation]
             failures += [failure] if failure else []
         return explanations, failures
@@ -202,7 +203,9 @@ class Engine:
             capture = replace(capture, **hints, probe=self._probe(seen, said))  # of what this view shows
             unmoved = unmoved or _Scores(capture.score, capture.against_score, capture.image_embeds)
             attribution = self.method.explain(capture, self.params, self.state)
-            self._check(attribution, capture, max(len(words) for words in said.captions.words))
+            pairs, tokens = capture.text.keys.shape
+            most = Sizes(len(self.request.layers), self.model.spec.grid, tokens, max(map(len, said.captions.words)))
+            check_given(self.method.name, self.declared, attribution, pairs, most)
             if said.regions and self.regions:
                 apart = self.regions.request != self.request
                 along = shared.capture(self.regions.request, view, names, make) if apart else capture
@@ -246,33 +249,13 @@ class Engine:
         given = {"against": said.against} if said.against else {}  # an adapter need not know it
         return self.model.capture(pixels, said.captions, said.pairs, request, directions, **given)
 
-    def _check(self, attribution: Attribution, capture: Capture, words: int) -> None:
-        """Hold a method to its declaration, before anything is drawn or archived.
-
-        Raises:
-            MmelError: naming the method and the field.
-        """
-        pairs, tokens = capture.text.keys.shape
-        sizes = Sizes(len(self.request.layers), self.model.spec.grid, tokens, words)
-        declared = {field.name: (pairs, *field.shape(sizes)) for field in self.declared}
-        given = {name: tuple(values.shape) for name, values in attribution.fields.items()}
-        for name in sorted({*declared, *given}):
-            if declared.get(name) != given.get(name):
-                says, gives = declared.get(name, "nothing"), given.get(name, "nothing")
-                raise MmelError(f"method {self.method.name}: declares {says} as field {name}, and gives {gives}")
-
     def _caption_side(self, captions: Captions, column: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-        """The fields of an Explanation that depend on its caption; ragged arrays are cut to its tokens and words."""
+        """What of an Explanation depends on its caption."""
         tokens, words = captions.tokens[column], captions.words[column]
         phrases = len(arrays.get(PHRASE_SPAN.name, ()))
-        sizes = Sizes(len(self.request.layers), self.grid, len(tokens), len(words), phrases)
-        ends = {"tokens": slice(len(tokens)), "words": slice(len(words))}
-        for field in self.fields:
-            if field.ragged:  # padded to the caption with the most
-                arrays[field.name] = arrays[field.name][tuple(ends.get(dim, slice(None)) for dim in field.dims)]
-            arrays[field.name] = arrays[field.name].reshape(field.shape(sizes))
+        own = Sizes(len(self.request.layers), self.grid, len(tokens), len(words), phrases)
         truncated = bool(captions.truncated[column])
-        return {"fields": arrays, "tokens": tokens, "words": words, "truncated": truncated}
+        return {"fields": of_one(self.fields, arrays, own), "tokens": tokens, "words": words, "truncated": truncated}
 
     def _probe(self, pixels: list[Pixels], said: Said) -> Probe | None:
         """For methods that look at altered inputs."""
@@ -310,13 +293,6 @@ def _too_large(sample: Sample, _error: Exception) -> tuple[list[Explanation], li
 
 def _stacked(pixels: list[Pixels]) -> Tensor:
     return torch.stack([p.values for p in pixels])
-
-
-def _not_finite(explanation: Explanation) -> Failure | None:
-    scores = [score for score in (explanation.score, explanation.against_score) if score is not None]
-    if np.isfinite(scores).all() and all(np.isfinite(array).all() for array in explanation.fields.values()):
-        return None
-    return Failure(explanation.id, "model", "what was computed is not finite; try --dtype float32")
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
