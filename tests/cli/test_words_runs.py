@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from mmel_cli import load_archive
+from mmel_cli.data.scenes.folder import write_scenes
 
 WORDS = ("--words", "--set", "words.texts=20", "--set", "heatmaps=false", "--device", "cpu")
 
@@ -63,3 +64,26 @@ def test_fusing_again_leaves_out_phrases_and_says_so(photos, tiny, tmp_path, mme
         assert not any(field.startswith("phrases/") for field in fields)
         np.testing.assert_array_equal(fields["words/map"], before[name]["words/map"])
     assert mmel("verify", tmp_path / "fused")[0] == 0
+
+
+def test_what_is_not_in_the_picture_has_a_smaller_share_than_what_is(tmp_path, mmel):
+    """The builtin model on its scenes: the first phrase of a pair, and one whose colour and shape no caption names."""
+    write_scenes(tmp_path / "in", 12, 21)
+    rows = [json.loads(line) for line in (tmp_path / "in/metadata.jsonl").read_text().splitlines()]
+    pairs = [row for row in rows if row["kind"] == "pair"]
+    said = {row["file_name"]: " ".join(r["text"] for r in rows if r["file_name"] == row["file_name"]) for row in pairs}
+    names = [phrase["text"] for row in pairs for phrase in row["phrases"]]
+    captions = []
+    for row in pairs:
+        text = said[row["file_name"]]
+        absent = [name for name in names if not any(word in text for word in name.split()[1:])]
+        captions += [{"file_name": row["file_name"], "text": f"{row['phrases'][0]['text']} and {absent[0]}"}] * bool(
+            absent
+        )
+    (tmp_path / "in/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in captions))
+    assert mmel("explain", tmp_path / "in", "--out", tmp_path / "run", "--model", "builtin", *WORDS)[0] in (0, 3)
+    with load_archive(tmp_path / "run") as archive:
+        shares = np.array([record.fields["phrases/share"] for record in archive])
+    assert len(shares) >= 4
+    assert (shares[:, 0] > shares[:, 1]).all()
+    assert (shares[:, 1] < 0.01).all()
