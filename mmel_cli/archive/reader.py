@@ -1,7 +1,8 @@
 """Read a run folder, one shard, or a merged file alike, one record at a time."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +12,13 @@ import h5py
 import numpy as np
 
 from mmel_cli.archive.safety import open_safely
-from mmel_cli.archive.schema import AGAINST, SCALE, TOKENS_TEXT, WORDS_SPAN, WORDS_TEXT
+from mmel_cli.archive.schema import AGAINST, SCALE, TEXT_CRC, TOKENS_TEXT, WORDS_SPAN, WORDS_TEXT, columns
 from mmel_cli.archive.writer import SHARDS
 from mmel_cli.errors import ArchiveError, DamagedError
 from mmel_cli.fields import PHRASE_SPAN
 from mmel_cli.types import Explanation, RunInfo, Word
 
-_BLOCK = 256  # records
+_BLOCK, _BLOCK_BYTES = 256, 1 << 24  # records, and of their fields
 
 
 def load_archive(path: str | Path) -> "Archive":
@@ -101,9 +102,25 @@ class Archive:
         return _record(self._file(number), row, self.info)
 
     def __iter__(self) -> Iterator[Explanation]:
+        return self.records(field.name for field in self.info.fields)
+
+    def records(self, fields: Iterable[str]) -> Iterator[Explanation]:
+        """Every record in order with these fields, of those that the archive has; 16 MB of them are in memory."""
+        wanted = set(fields)
+        own = replace(self.info, fields=tuple(field for field in self.info.fields if field.name in wanted))
+        size = sum(4 * math.prod(field.shape(own.sizes)) for field in own.fields)
+        most = max(1, min(_BLOCK, _BLOCK_BYTES // max(1, size)))
         for number, count in enumerate(self._counts):
-            for row in range(count):
-                yield _record(self._file(number), row, self.info)
+            for start in range(0, count, most):
+                file, rows = self._file(number), slice(start, start + most)
+                block = {name: _read(file, name, rows) for name in _columns(file, own)}
+                for place in range(len(block["id"])):
+                    yield _explanation({name: values[place] for name, values in block.items()}, own)
+
+    def place(self, record_id: str) -> tuple[Path, int]:
+        """The file of a record and its row there, from 0; KeyError if there is none."""
+        number, row = self._places[record_id]
+        return self._paths[number], row
 
     def column(self, name: str) -> np.ndarray:
         """One whole dataset across the files, for example "score" or "map" (P, h, w); maps come back as float32.
@@ -147,23 +164,36 @@ def _datasets(file: h5py.File) -> list[str]:
 
 
 def _record(file: h5py.File, row: int, info: RunInfo) -> Explanation:
-    tokens = tuple(str(text) for text in _read(file, TOKENS_TEXT, row) if text)
-    words = words_from(_read(file, WORDS_TEXT, row), _read(file, WORDS_SPAN, row)) if WORDS_TEXT in file else ()
-    own = replace(info.sizes, tokens=len(tokens), words=len(words), phrases=phrases_in(file, row))
-    height, width = (int(n) for n in _read(file, "image_size", row))
-    x0, y0, x1, y1 = (float(n) for n in _read(file, "box", row))
+    return _explanation({name: _read(file, name, row) for name in _columns(file, info)}, info)
+
+
+def _columns(file: h5py.File, info: RunInfo) -> list[str]:
+    """The datasets that make a record with the fields of `info`, of those that the file has (version 1 lacks some)."""
+    every = {*columns(info), *(field.name for field in info.fields), PHRASE_SPAN.name} - {TEXT_CRC}
+    return sorted(name for name in every if name in file)
+
+
+def _explanation(row: dict[str, Any], info: RunInfo) -> Explanation:
+    """A record from its rows of `_columns`, without their padding."""
+    tokens = tuple(str(text) for text in row[TOKENS_TEXT] if text)
+    words = words_from(row[WORDS_TEXT], row[WORDS_SPAN]) if WORDS_TEXT in row else ()
+    phrases = int((row[PHRASE_SPAN.name][:, 0] >= 0).sum()) if PHRASE_SPAN.name in row else 0
+    own = replace(info.sizes, tokens=len(tokens), words=len(words), phrases=phrases)
+    height, width = (int(n) for n in row["image_size"])
+    x0, y0, x1, y1 = (float(n) for n in row["box"])
     return Explanation(
-        **{name: str(_read(file, name, row)) for name in ("id", "image", "caption")},
-        truncated=bool(_read(file, "truncated", row)),
-        score=float(_read(file, "score", row)),
-        logit=float(_read(file, "logit", row)) if "logit" in file else float("nan"),
+        **{name: str(row[name]) for name in ("id", "image", "caption")},
+        truncated=bool(row["truncated"]),
+        score=float(row["score"]),
+        logit=float(row.get("logit", math.nan)),
         image_size=(height, width),
         box=(x0, y0, x1, y1),
-        fields={f.name: _read(file, f.name, row)[tuple(slice(n) for n in f.shape(own))] for f in info.fields},
+        # copies: a record must not keep the block that it was read with
+        fields={field.name: row[field.name][tuple(map(slice, field.shape(own)))].copy() for field in info.fields},
         tokens=tokens,
         words=words,
-        against=str(_read(file, AGAINST, row)) if info.against else None,
-        against_score=float(_read(file, "against_score", row)) if info.against else None,
+        against=str(row[AGAINST]) if info.against else None,
+        against_score=float(row["against_score"]) if info.against else None,
     )
 
 
