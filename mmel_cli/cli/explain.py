@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmel_cli.cli import console, options
+from mmel_cli.cli import console, highlights, options
 from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED, UsageError
 from mmel_cli.names import METHODS, count
 
@@ -110,6 +110,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     --set method.X (--weights, --transfer) goes to every method that has X, the group `method` of --config to the method
     it names. --json prints an object by method; its seconds are those of the whole pass.
 
+    A complete run ends with the highest, the lowest and the oddest records and with commands to go on; what makes a
+    record odd is said there. --json has them under highlights.
+
     Exit codes: 0 all done, 1 failed, 2 usage, 3 done but some pairs failed (see failures.jsonl), 130 interrupted,
     143 terminated; after the last two the same command goes on.
     """  # noqa: D301 - the parser of help wants the backspace
@@ -148,10 +151,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         else:
             summary, stopped = pipeline.explain(source, out, configs[0], overwrite=overwrite, events=events)
             summaries = {summary.method: summary}
-    if several:
-        _show_summaries(summaries, json=json)
-    else:
-        show_summary(summary, json=json)
+    _show(summaries, several=several, json=json)
     if stopped is not None:
         console.say("Stopped: what is finished is saved; run the same command again to go on")
         raise typer.Exit(EXIT_TERMINATED if stopped == signal.SIGTERM else EXIT_INTERRUPTED)
@@ -169,14 +169,25 @@ def _show_plan(plans, *, json: bool) -> None:  # type: ignore[no-untyped-def]  #
     console.result(f"{count(plan.pairs, 'pair')}, {unusable}, {plan.without_caption} without a caption")
 
 
-def _show_summaries(summaries, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch
-    """What several runs did, a block each or one JSON object."""
+def _show(summaries, *, several: bool, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch
+    """What each run did, a block each if there are several, and which records to look at; or one JSON object."""
     if json:
-        console.document({name: summary.plain() for name, summary in summaries.items()})
+        told = {name: _plain(summary) for name, summary in summaries.items()}
+        console.document(told if several else next(iter(told.values())))
         return
     for name, summary in summaries.items():
-        console.result(f"{name}:")
+        if several:
+            console.result(f"{name}:")
         show_summary(summary, json=False)
+    first = next(iter(summaries.values()))
+    if first.done and first.complete:  # the scores of all methods are those of one model
+        highlights.show(Path(first.out), [Path(summary.out) for summary in summaries.values()], json=False)
+
+
+def _plain(summary) -> dict[str, Any]:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch
+    """With the records to look at; null for a run without records, or that is not complete."""
+    out, told = Path(summary.out), summary.done and summary.complete
+    return summary.plain() | {"highlights": highlights.plain(out, [out]) if told else None}
 
 
 def show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
