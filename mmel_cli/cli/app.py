@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from mmel_cli import __version__
-from mmel_cli.cli import archives, config, console, evaluate, explain, fuse, methods, scenes, show, train
+from mmel_cli.cli import archives, config, console, evaluate, explain, export, fuse, methods, scenes, show, train
 from mmel_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, MmelError
 
 EXIT_CODES = (
@@ -62,6 +62,12 @@ _add(
     show.show,
     "Say what a run says of one record.",
     "mmel show runs/first photos/dog.jpg#0 --signed",
+)
+_add(
+    "export",
+    export.export,
+    "Write a run for other tools: boxes, points, tables.",
+    "mmel export runs/first --to coco --out boxes.json",
 )
 _add("verify", archives.verify, "Check an archive by reading all of it.", "mmel verify runs/first")
 _add("merge", archives.merge, "Copy a run's shards into one file.", "mmel merge runs/first --out first.h5")
