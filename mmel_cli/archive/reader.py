@@ -117,6 +117,15 @@ class Archive:
                 for place in range(len(block["id"])):
                     yield _explanation({name: values[place] for name, values in block.items()}, own)
 
+    def at(self, number: int) -> Explanation:
+        """The record at a place in the archive's order, from 0; IndexError if there is none."""
+        row = number
+        for shard, count in enumerate(self._counts):
+            if 0 <= row < count:
+                return _record(self._file(shard), row, self.info)
+            row -= count
+        raise IndexError(number)
+
     def place(self, record_id: str) -> tuple[Path, int]:
         """The file of a record and its row there, from 0; KeyError if there is none."""
         number, row = self._places[record_id]

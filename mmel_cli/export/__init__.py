@@ -8,6 +8,10 @@ from mmel_cli.export.base import Exported, ExportOptions, Format, Job
 from mmel_cli.export.run import export
 from mmel_cli.names import hint, match
 
+FORMATS: dict[str, Format] = {
+    name: import_module(f"{__name__}.{module}").FORMAT for name, module in names.EXPORTS.items()
+}
+
 
 def find_format(name: str) -> Format:
     """Look a format up, whatever the case of its name.
@@ -15,11 +19,10 @@ def find_format(name: str) -> Format:
     Raises:
         UsageError: listing the formats there are; or if a package that it is written with is not installed.
     """
-    known = match(name, names.EXPORTS)
+    known = match(name, FORMATS)
     if known is None:
-        every = ", ".join(names.EXPORTS)
-        raise UsageError(f"--to {name}: is not one of {every}{hint(name, names.EXPORTS)}")
-    chosen: Format = import_module(f"{__name__}.{names.EXPORTS[known]}").FORMAT
+        raise UsageError(f"--to {name}: is not one of {', '.join(FORMATS)}{hint(name, FORMATS)}")
+    chosen = FORMATS[known]
     if chosen.package is not None:
         try:
             import_module(chosen.package)
@@ -30,4 +33,4 @@ def find_format(name: str) -> Format:
     return chosen
 
 
-__all__ = ["ExportOptions", "Exported", "Format", "Job", "export", "find_format"]
+__all__ = ["FORMATS", "ExportOptions", "Exported", "Format", "Job", "export", "find_format"]

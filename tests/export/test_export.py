@@ -8,7 +8,7 @@ import pytest
 from made_runs import INFO, record, write_run
 
 from mmel_cli import names
-from mmel_cli.export import find_format
+from mmel_cli.export import FORMATS, Exported, Format, find_format
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +107,21 @@ def test_exporting_loads_no_torch(run, tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert len(list(tmp_path.iterdir())) == len(names.EXPORTS)
+
+
+def test_a_format_from_outside_the_package(run, tmp_path, mmel, monkeypatch):
+    def write(job, path):
+        with path.open("w") as file:
+            for one in job.records("map"):
+                file.write(f"{one.id}\t{one.map.max():.3f}\n")
+        return Exported({"lines": len(job.archive)}, ["mind the tabs"])
+
+    monkeypatch.setitem(FORMATS, "tsv", Format("tsv", "the largest value of each map", write))
+    code, out, err = mmel("export", run, "--to", "tsv", "--out", tmp_path / "m.tsv")
+    assert (code, out) == (0, f"11 lines in {tmp_path}/m.tsv\n")
+    assert "mind the tabs" in err
+    assert (tmp_path / "m.tsv").read_text().startswith("photos/000.jpg#0\t")
+
+
+def test_the_example_of_the_help_and_the_names_for_completion_are_the_registry():
+    assert list(names.EXPORTS) == list(FORMATS)
