@@ -1,4 +1,4 @@
-"""The input of a run found again, without the model: where run.yaml says it lies, or where the caller does.
+"""Where the input of a run is found again, without its model: in run.yaml, or where the caller says.
 
 An archive may come from a stranger, so what an HDF5 file says of itself names no file and no folder here.
 """
@@ -80,5 +80,5 @@ def read_notes(run: Path) -> dict[str, Any]:
 
 def group(values: Any, name: str) -> dict[str, Any]:
     """A group of settings in what a file gave; empty if it has none."""
-    settings = values.get(name) if isinstance(values, dict) else None
-    return settings if isinstance(settings, dict) else {}
+    group = values.get(name) if isinstance(values, dict) else None
+    return group if isinstance(group, dict) else {}
