@@ -1,7 +1,7 @@
 """Read a run folder, one shard, or a merged file alike, one record at a time."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -124,6 +124,45 @@ class Archive:
                 file = self._file(number)
                 yield from zip(*(_read(file, name, slice(start, start + _BLOCK)) for name in names), strict=True)
 
+    @property
+    def files(self) -> list[Path]:
+        """The files of the archive, in order."""
+        return list(self._paths)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """By file, the number of its first record in the archive, (files,) int64."""
+        return np.cumsum([0, *self._counts[:-1]])
+
+    def places(self, ids: Iterable[str]) -> np.ndarray:
+        """Where records lie, (n, 2) int32: the number of the file in `files`, and the row in it.
+
+        Raises:
+            KeyError: for an id that there is not.
+        """
+        return np.array([self._places[name] for name in ids], np.int32).reshape(-1, 2)
+
+    def take(self, names: Sequence[str], places: np.ndarray) -> dict[str, np.ndarray]:
+        """These datasets of some records, in the order given, by name; all of them are in memory then.
+
+        Records that follow each other in a file are read together.
+
+        Args:
+            names: of datasets.
+            places: (n, 2), of the records, as `places` gives them.
+
+        Raises:
+            KeyError: if this archive does not hold a dataset.
+        """
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        order = np.argsort(places[:, 0], kind="stable")
+        for number in np.unique(places[:, 0]):
+            file, rows = self._file(int(number)), places[places[:, 0] == number, 1]
+            for name in names:
+                parts[name].append(_rows(file, name, rows))
+        back = np.argsort(order, kind="stable")
+        return {name: np.concatenate(blocks)[back] for name, blocks in parts.items()}
+
     def digest(self, *names: str) -> str:
         """SHA-256 of the values of these numeric datasets, in order; one file's dataset is in memory at a time."""
         digest = hashlib.sha256()
@@ -165,6 +204,14 @@ def _record(file: h5py.File, row: int, info: RunInfo) -> Explanation:
         against=str(_read(file, AGAINST, row)) if info.against else None,
         against_score=float(_read(file, "against_score", row)) if info.against else None,
     )
+
+
+def _rows(file: h5py.File, name: str, rows: np.ndarray) -> np.ndarray:
+    """Rows of a dataset in any order: as one slice where they lie close together, else row by row."""
+    first, last = int(rows.min()), int(rows.max())
+    if last - first < 2 * len(rows):
+        return np.asarray(_read(file, name, slice(first, last + 1)))[rows - first]
+    return np.concatenate([np.asarray(_read(file, name, slice(int(row), int(row) + 1))) for row in rows])
 
 
 def phrases_in(file: h5py.File, row: int) -> int:

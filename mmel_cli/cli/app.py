@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from mmel_cli import __version__
-from mmel_cli.cli import archives, config, console, evaluate, explain, fuse, methods, scenes, train
+from mmel_cli.cli import archives, config, console, evaluate, explain, fuse, methods, report, scenes, train
 from mmel_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, MmelError
 
 EXIT_CODES = (
@@ -56,6 +56,12 @@ _add(
     "Score saved maps and compare runs.",
     "mmel eval runs/first runs/refit --metrics localisation --out runs/eval",
     evaluate.EvalCommand,
+)
+_add(
+    "report",
+    report.report,
+    "Write the report of runs anew, or of several side by side.",
+    "mmel report runs/first runs/refit --out runs/both",
 )
 _add("verify", archives.verify, "Check an archive by reading all of it.", "mmel verify runs/first")
 _add("merge", archives.merge, "Copy a run's shards into one file.", "mmel merge runs/first --out first.h5")

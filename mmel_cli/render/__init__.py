@@ -1,6 +1,6 @@
 """Pictures and the report (numpy and Pillow, no torch)."""
 
-from mmel_cli.render.names import picture_name
+from mmel_cli.render.names import photo_name, picture_name
 from mmel_cli.render.options import BY_PART, HeatmapOptions
 from mmel_cli.render.overlay import fit, render, thumbnail
 from mmel_cli.render.parts import SHARES, Parts, parts_of
@@ -15,6 +15,7 @@ __all__ = [
     "ReportSummary",
     "fit",
     "parts_of",
+    "photo_name",
     "picture_name",
     "render",
     "thumbnail",

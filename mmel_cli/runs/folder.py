@@ -23,7 +23,8 @@ from mmel_cli.runs.control import Stop
 from mmel_cli.runs.failures import FailureLog
 
 LOCK, TEMPORARY = ".lock", ".tmp"
-ARCHIVE, HEATMAPS, THUMBNAILS, DRAWN = "archive", "heatmaps", "thumbnails", "heatmaps/drawn.json"
+ARCHIVE, HEATMAPS, DRAWN = "archive", "heatmaps", "heatmaps/drawn.json"
+PHOTOS, THUMBNAILS = "photos", "thumbnails"
 RUN, SUMMARY, REPORT = "run.yaml", "summary.json", "index.html"
 EVAL, METRICS_FILE, TABLE, SCORES, PLOTS = "eval.yaml", "metrics.json", "per_record.csv", "scores", "plots"
 TRAINING, TRAINING_LOG, CHECKPOINT, CURVE, PICTURE = (
@@ -164,11 +165,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file so that it is there whole or not at all."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + TEMPORARY)
-        temporary.write_text(text, "utf-8")
-        temporary.rename(path)
+        write_text(self.path / name, text)
 
     def write_json(self, name: str, content: Any) -> None:
         """Standard JSON, without NaN."""
@@ -208,6 +205,14 @@ class RunFolder:
         for folder in {path.parent for path in old} - {self.path}:
             _remove_empty(folder, self.path)
         marker.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, in a folder that is made if need be, so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + TEMPORARY)
+    temporary.write_text(text, "utf-8")
+    temporary.rename(path)
 
 
 def _remove_empty(folder: Path, top: Path) -> None:

@@ -1,0 +1,103 @@
+"""What the page knows before any record: the runs, what they have, the marks, the colours."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmel_cli.render import SHARES
+from mmel_cli.render.colours import table
+from mmel_cli.render.parts import PALETTE
+from mmel_cli.render.words import FALLS, RISES
+from mmel_cli.report import evidence, layout
+from mmel_cli.report.run import ReportRun
+from mmel_cli.report.scale import scale_of
+from mmel_cli.report.scripts import numbers, relative
+from mmel_cli.runs.folder import RUN
+
+VERSION = 1
+FAILURES = 200  # that are told, at most
+BELOW, ABOVE = (33, 102, 172), (178, 24, 43)
+"""Ends of the scale of signed values: against the caption, for it."""
+
+
+def head(runs: Sequence[ReportRun], folder: Path, columns: dict[str, Any], *, photos: bool) -> dict[str, Any]:
+    """The head of a report in `folder`; `columns`: what is told of metrics.
+
+    Args:
+        runs: at least one.
+        folder: where index.html lies.
+        columns: further keys.
+        photos: whether any record has a photo.
+    """
+    looks = runs[0].heatmap
+    told = [(r, failure) for r, run in enumerate(runs) for failure in run.failures][:FAILURES]
+    return {
+        "version": VERSION,
+        "title": _title(runs),
+        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "runs": [_run(run, folder) for run in runs],
+        "records": len(runs[0].ids),
+        "sizes": {"records": layout.RECORDS, "maps": layout.MAPS, "details": layout.DETAILS},
+        "marks": {mark.name: {"badge": mark.badge, "says": mark.says, "of": mark.of} for mark in evidence.MARKS},
+        "mark_names": [mark.name for mark in evidence.MARKS if mark.of == "record"],
+        "failures": [{"run": r, "id": f.id, "stage": f.stage, "error": f.error} for r, f in told],
+        "failed": [run.failed for run in runs],
+        "colormap": {"name": looks.colormap, "colours": table(looks.colormap).round().astype(int).tolist()},
+        "diverging": {"below": BELOW, "above": ABOVE},
+        "palette": PALETTE,
+        "falls": FALLS,
+        "rises": RISES,
+        "opacity": looks.opacity,
+        "photos": photos,
+        "self_contained": False,
+    } | columns
+
+
+def _title(runs: Sequence[ReportRun]) -> str:
+    if len(runs) > 1:
+        return " and ".join(filter(None, (", ".join(run.label for run in runs[:-1]), runs[-1].label))) + " compared"
+    return f"{runs[0].info.method} on {runs[0].info.model}"
+
+
+def _run(run: ReportRun, folder: Path) -> dict[str, Any]:
+    info, looks = run.info, run.heatmap
+    top = scale_of(run.archive, run.places, looks.percentile)
+    scale = numbers(np.array([top.top, top.strongest], np.float32))
+    noted = run.path / RUN
+    files = run.archive.files if run.archive is not None else []
+    words = info.config.get("words")
+    phrase = words.get("phrase") if isinstance(words, dict) else None
+    return {
+        "label": run.label,
+        "model": info.model,
+        "method": info.method,
+        "gradient": info.gradient,
+        "trained": info.trained,
+        "geometry": info.geometry,
+        "grid": list(info.grid),
+        "layers": list(info.layers),
+        "layer_weights": _layer_weights(info.described.get("layer_weights"), len(info.layers)),
+        "layer_fields": run.layer_fields,
+        "normalise": {"percentile": looks.percentile},
+        "has": run.shows,
+        "share_says": SHARES.get(str(phrase or "mean"), SHARES["mean"]),
+        "links": {
+            "run": relative(noted, folder) if noted.is_file() else None,
+            "archive": [relative(path, folder) for path in files],
+            "folder": relative(run.path, folder),
+        },
+        "marks": [mark.name for mark in evidence.of_run(info)],
+        "scale": {"top": scale[0], "strongest": scale[1]},
+    }
+
+
+def _layer_weights(text: str | None, layers: int) -> list[float] | None:
+    """As the method describes itself: numbers apart by spaces."""
+    try:
+        weights = [float(part) for part in (text or "").split()]
+    except ValueError:
+        return None
+    return weights if len(weights) == layers and all(np.isfinite(weights)) else None
