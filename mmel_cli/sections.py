@@ -236,6 +236,7 @@ class EvalConfig(Section):
     workers: int = Field(default=4, ge=1, le=256)
     limit: int | None = Field(default=None, ge=1)
     plots: bool = True
+    report: bool = True  # index.html: the records of all runs side by side
     image: LimitsConfig = LimitsConfig()
     faithfulness: _Faithfulness = _Faithfulness()  # type: ignore[valid-type]
     aid: _Aid = _Aid()  # type: ignore[valid-type]

@@ -24,9 +24,10 @@ from mmel_cli.pipelines.lane import Lane, Run
 from mmel_cli.pipelines.provenance import notes, run_info
 from mmel_cli.pipelines.regions import Words
 from mmel_cli.pipelines.sharing import SharedCaptures
+from mmel_cli.report.make import report_run
 from mmel_cli.runs import EXPLAINED, Events, RunFolder, Stop, committed_records
-from mmel_cli.runs.folder import ARCHIVE, REPORT
-from mmel_cli.runs.summary import Summary, write_results
+from mmel_cli.runs.folder import ARCHIVE, REPORT, SUMMARY
+from mmel_cli.runs.summary import Summary
 from mmel_cli.types import Failure, Sample
 
 
@@ -152,7 +153,8 @@ def _explain(
         shared = [run.info.method for run in runs] if len(runs) > 1 else []
         summaries = [replace(_summary(lane, source, seconds), methods=shared) for lane in lanes]
         for lane, summary in zip(lanes, summaries, strict=True):
-            write_results(lane.run.folder, lane.run.info, summary)
+            report_run(lane.run.folder.path, lane.run.info)
+            lane.run.folder.write_json(SUMMARY, summary.plain())
     return summaries, stop.signal
 
 

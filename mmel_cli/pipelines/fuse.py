@@ -20,9 +20,10 @@ from mmel_cli.pipelines.origin import Input, find_input, noted_origin
 from mmel_cli.pipelines.pictures import Painter
 from mmel_cli.pipelines.provenance import versions
 from mmel_cli.pipelines.subjects import Stream
+from mmel_cli.report.make import report_run
 from mmel_cli.runs import EXPLAINED, CommittedRecords, Events, RunFolder, committed_records, fingerprint, run_identity
-from mmel_cli.runs.folder import ARCHIVE, REPORT
-from mmel_cli.runs.summary import Summary, write_results
+from mmel_cli.runs.folder import ARCHIVE, REPORT, SUMMARY
+from mmel_cli.runs.summary import Summary
 from mmel_cli.tensors import Pixels
 from mmel_cli.types import Explanation, RunInfo, Trained
 
@@ -119,7 +120,8 @@ def fuse_run(
                 report=str(out / REPORT),
                 warnings=warnings,
             )
-            write_results(folder, fused.info, summary)
+            report_run(out, fused.info)
+            folder.write_json(SUMMARY, summary.plain())
     return summary, folder.stop.signal
 
 

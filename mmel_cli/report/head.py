@@ -23,20 +23,12 @@ BELOW, ABOVE = (33, 102, 172), (178, 24, 43)
 """Ends of the scale of signed values: against the caption, for it."""
 
 
-def head(runs: Sequence[ReportRun], folder: Path, columns: dict[str, Any], *, photos: bool) -> dict[str, Any]:
-    """The head of a report in `folder`; `columns`: what is told of metrics.
-
-    Args:
-        runs: at least one.
-        folder: where index.html lies.
-        columns: further keys.
-        photos: whether any record has a photo.
-    """
+def head(runs: Sequence[ReportRun], folder: Path) -> dict[str, Any]:
+    """The head of a report of one or more runs in `folder`, without what is known of its records."""
     looks = runs[0].heatmap
     told = [(r, failure) for r, run in enumerate(runs) for failure in run.failures][:FAILURES]
     return {
         "version": VERSION,
-        "title": _title(runs),
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "runs": [_run(run, folder) for run in runs],
         "records": len(runs[0].ids),
@@ -51,15 +43,7 @@ def head(runs: Sequence[ReportRun], folder: Path, columns: dict[str, Any], *, ph
         "falls": FALLS,
         "rises": RISES,
         "opacity": looks.opacity,
-        "photos": photos,
-        "self_contained": False,
-    } | columns
-
-
-def _title(runs: Sequence[ReportRun]) -> str:
-    if len(runs) > 1:
-        return " and ".join(filter(None, (", ".join(run.label for run in runs[:-1]), runs[-1].label))) + " compared"
-    return f"{runs[0].info.method} on {runs[0].info.model}"
+    }
 
 
 def _run(run: ReportRun, folder: Path) -> dict[str, Any]:

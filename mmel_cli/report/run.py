@@ -1,19 +1,21 @@
 """One run of a report: its archive, which of its records are shown, and where they lie."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mmel_cli.archive import Archive
+from mmel_cli.data.images import ImageLimits
 from mmel_cli.fields import PHRASE_SPAN, WORD_SHARE, WORD_VALUE
 from mmel_cli.render import HeatmapOptions
 from mmel_cli.types import Failure, RunInfo
 
 RANK, AMONG = "match/rank", "match/among"
+_Options = TypeVar("_Options", HeatmapOptions, ImageLimits)
 _BY_LAYER = ("layers", "rows", "columns")
 
 
@@ -29,7 +31,7 @@ class ReportRun:
     info: RunInfo
     archive: Archive | None
     ids: Sequence[str]  # of the records that are shown, in the order of the report
-    failures: Sequence[Failure] = field(default_factory=tuple)  # the first of them
+    failures: Sequence[Failure] = ()  # the first of them
     failed: int = 0
 
     @cached_property
@@ -67,15 +69,29 @@ class ReportRun:
 
     @property
     def heatmap(self) -> HeatmapOptions:
-        """How its pictures look; the defaults where its configuration says nothing that holds."""
-        return heatmap_options(self.info.config)
+        """How its pictures look."""
+        return _options(HeatmapOptions, _group(self.info.config, "heatmap"))
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """Which images are refused."""
+        return _options(ImageLimits, _group(self.info.config, "image", "limits"))
 
 
-def heatmap_options(config: dict[str, Any]) -> HeatmapOptions:
-    """The group `heatmap` of a configuration; what an archive says of itself may come from a stranger."""
-    group = config.get("heatmap")
-    known = HeatmapOptions.__dataclass_fields__
+def _options(kind: type[_Options], group: Any) -> _Options:
+    """A group of settings as a part takes it, without what it does not know; its defaults where that does not hold.
+
+    What an archive says of itself may come from a stranger.
+    """
+    known = {field.name for field in fields(kind)}
     try:
-        return HeatmapOptions(**{k: v for k, v in group.items() if k in known} if isinstance(group, dict) else {})
+        return kind(**{k: v for k, v in group.items() if k in known} if isinstance(group, dict) else {})
     except (TypeError, ValueError):
-        return HeatmapOptions()
+        return kind()
+
+
+def _group(config: Any, *names: str) -> Any:
+    """A group in groups of a configuration; None if it is not there."""
+    for name in names:
+        config = config.get(name) if isinstance(config, dict) else None
+    return config

@@ -27,6 +27,20 @@ def call(name: str, *arguments: Any) -> str:
     return f"mmel.{name}({text});\n"
 
 
+_PICTURES = "function(p,c){for(const n of['photo','thumb'])c[n]=c[n].map(function(i){return i<0?'':p[i]});"
+
+
+def call_with_pictures(number: int, columns: dict[str, Any]) -> str:
+    """The call for columns of records whose photos are data: URIs: each stands once, however many captions it has."""
+    places: dict[str, int] = {}
+    for name in ("photo", "thumb"):
+        for picture in columns[name]:
+            places.setdefault(picture, len(places)) if picture else None
+    numbered = {name: [places.get(picture, -1) for picture in columns[name]] for name in ("photo", "thumb")}
+    text = call("", list(places), columns | numbered).removeprefix("mmel.").removesuffix(";\n")
+    return f"({_PICTURES}mmel.records({number},c)}}){text};\n"
+
+
 def numbers(values: np.ndarray) -> list[Any]:
     """Float32 of any shape as nested lists of the shortest numbers that give it again; None for what is not finite."""
     values = np.asarray(values, np.float32)

@@ -26,7 +26,13 @@ LOCK, TEMPORARY = ".lock", ".tmp"
 ARCHIVE, HEATMAPS, DRAWN = "archive", "heatmaps", "heatmaps/drawn.json"
 PHOTOS, THUMBNAILS = "photos", "thumbnails"
 RUN, SUMMARY, REPORT = "run.yaml", "summary.json", "index.html"
+REPORT_FILES = (
+    "report/app/**/*",
+    *(f"report/data/{name}.js*" for name in ("head", "eval", "records-*", "maps-*", "details-*")),
+)
+"""Beside REPORT; what a kill left of one ends in .tmp."""
 EVAL, METRICS_FILE, TABLE, SCORES, PLOTS = "eval.yaml", "metrics.json", "per_record.csv", "scores", "plots"
+EVAL_FOLDER = "eval"  # in a run folder
 TRAINING, TRAINING_LOG, CHECKPOINT, CURVE, PICTURE = (
     "training.yaml",
     "training.jsonl",
@@ -44,7 +50,7 @@ class FolderKind:
     what: str  # in messages
     marker: str
     format: str  # the marker's key `format`
-    before_format: frozenset[str]  # keys of a marker that version 0.1.0 wrote, which had no format
+    before_format: frozenset[str]  # keys of a marker that version 0.1.0 wrote, which had no format; none: wrote none
     files: tuple[str, ...]  # patterns of what --overwrite removes, relative to the folder
     pictures: tuple[str, ...] = ()  # folders of which it removes the pictures that mmel named
 
@@ -54,7 +60,9 @@ class FolderKind:
             said = yaml.safe_load(marker.read_text("utf-8"))
         except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):
             return False
-        return isinstance(said, dict) and (said.get("format") == self.format or self.before_format <= set(said))
+        if not isinstance(said, dict):
+            return False
+        return said.get("format") == self.format or (bool(self.before_format) and self.before_format <= set(said))
 
 
 EXPLAINED = FolderKind(
@@ -64,16 +72,27 @@ EXPLAINED = FolderKind(
     frozenset({"config", "config_sha256", "input", "model", "versions"}),
     (
         *(f"{ARCHIVE}/part-*.h5{ending}" for ending in ("", ".damaged", TEMPORARY)),
-        *(RUN, SUMMARY, REPORT, "page-*.html", "failures*.jsonl", DRAWN),
+        *(RUN, SUMMARY, REPORT, *REPORT_FILES, "page-*.html", "failures*.jsonl", DRAWN),
     ),
-    (HEATMAPS, THUMBNAILS),
+    (HEATMAPS, PHOTOS, THUMBNAILS),
 )
 EVALUATED = FolderKind(
     "evaluation",
     EVAL,
     "mmel-eval",
     frozenset({"config", "identity_sha256", "runs", "versions"}),
-    (EVAL, METRICS_FILE, TABLE, f"{SCORES}/*.jsonl", f"{PLOTS}/*.png", f"{PLOTS}/*.svg", failures.NAME),
+    (
+        *(EVAL, METRICS_FILE, TABLE, f"{SCORES}/*.jsonl", f"{PLOTS}/*.png", f"{PLOTS}/*.svg", failures.NAME),
+        *(REPORT, *REPORT_FILES),
+    ),
+)
+REPORTED = FolderKind(
+    "report",
+    "report.yaml",
+    "mmel-report",
+    frozenset(),
+    ("report.yaml", REPORT, *REPORT_FILES),
+    (PHOTOS, THUMBNAILS),
 )
 TRAINED = FolderKind(
     "training",
@@ -153,6 +172,11 @@ class RunFolder:
         self._stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         return pool
 
+    def remove_pictures(self, name: str) -> None:
+        """Take away the pictures of a folder of pictures."""
+        for path in self._pictures(name):
+            path.unlink(missing_ok=True)
+
     def note(self, content: dict[str, Any]) -> None:
         """Write the marker: what the folder was made from."""
         text = yaml.safe_dump({"format": self.kind.format} | content, sort_keys=False, allow_unicode=True)
@@ -194,11 +218,15 @@ class RunFolder:
                 f"--out {self.path}: another mmel is writing there; wait for it, or give another folder"
             ) from error
 
+    def _pictures(self, name: str) -> list[Path]:
+        """The pictures that mmel named, in a folder of pictures."""
+        return [path for path in (self.path / name).rglob("*") if _PICTURE_NAME.fullmatch(path.name)]
+
     def _remove(self) -> None:
         """Take away what the command wrote, then folders that are left empty; the marker goes last."""
-        old = [path for pattern in self.kind.files for path in self.path.glob(pattern)]
+        old = [path for pattern in self.kind.files for path in self.path.glob(pattern) if not path.is_dir()]
         for pictures in self.kind.pictures:
-            old += [path for path in (self.path / pictures).rglob("*") if _PICTURE_NAME.fullmatch(path.name)]
+            old += self._pictures(pictures)
         marker = self.path / self.kind.marker
         for path in sorted(set(old) - {marker}):
             path.unlink(missing_ok=True)

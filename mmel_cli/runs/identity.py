@@ -26,6 +26,7 @@ SETTINGS: dict[str, Decides] = {
     "heatmaps": "pictures",
     "heatmap": "pictures",
     "plots": "neither",
+    "report": "neither",
     "input": "numbers",  # which images and captions are read
     "input.prompts": "neither",  # where the file lies: the SHA-256 of its texts counts
     "image.geometry": "numbers",

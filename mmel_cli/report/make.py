@@ -1,0 +1,160 @@
+"""Which runs a report is of, and where it goes: `mmel report`, and the end of explain, fuse and eval."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmel_cli.archive import Archive, load_archive
+from mmel_cli.archive.writer import SHARDS
+from mmel_cli.errors import UsageError
+from mmel_cli.report.build import build, build_single
+from mmel_cli.report.evaluation import find_evaluation
+from mmel_cli.report.head import FAILURES
+from mmel_cli.report.photos import PhotoPaths, draw_missing, missing_images
+from mmel_cli.report.run import ReportRun
+from mmel_cli.runs import EXPLAINED, REPORTED, Events, FolderKind, RunFolder, Stop, read_failures
+from mmel_cli.runs.folder import ARCHIVE, EVAL_FOLDER, PHOTOS, THUMBNAILS
+from mmel_cli.runs.inputs import find_input
+from mmel_cli.runs.together import Opened, common_records, labels_of
+from mmel_cli.types import RunInfo
+
+
+@dataclass(frozen=True)
+class Made:
+    """What `mmel report` made; `signal` ended it early."""
+
+    report: str
+    records: int
+    runs: list[str]  # their labels
+    photos: int  # that were made from the input
+    signal: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a report goes: a folder of a kind, or one file."""
+
+    folder: Path
+    kind: FolderKind
+    file: Path | None = None
+
+
+def report(
+    paths: Sequence[Path],
+    out: Path | None = None,
+    *,
+    single: Path | None = None,
+    moved: Path | None = None,
+    events: Events | None = None,
+) -> Made:
+    """Write the report of runs from their archives, without a model.
+
+    Args:
+        paths: run folders, shards or merged files; of several, the records that all have.
+        out: the folder of the report; None for the run folder itself, of one run.
+        single: one file to write in the place of a folder.
+        moved: where the input of the runs lies now, for photos that are missing.
+        events: what to tell meanwhile.
+
+    Raises:
+        UsageError: no place for it, or runs without a common record.
+        ArchiveError: an archive that cannot be read.
+    """
+    events = events or Events()
+    labels, place = labels_of(paths), _place(paths, out, single)
+    with ExitStack() as stack:
+        opened = [
+            Opened(label, path, stack.enter_context(load_archive(path)))
+            for label, path in zip(labels, paths, strict=True)
+        ]
+        several = len(opened) > 1
+        ids = common_records(opened, None, events.message if several else lambda _line: None)
+        runs = [_of(one.label, one.path, one.archive.info, one.archive, ids) for one in opened]
+        with _entered(place, runs) as (folder, stop):
+            photos = _draw(runs, folder, moved, events, stop)
+            evaluation = find_evaluation(paths[0] / EVAL_FOLDER, runs)
+            if place.file is not None:
+                index = build_single(place.file, runs, evaluation, [folder, *paths])
+            else:
+                index = build(folder, runs, evaluation)
+    return Made(str(index), len(ids), labels, photos, stop.signal)
+
+
+def report_run(folder: Path, info: RunInfo) -> Path:
+    """The report of a run folder by the command that has just written it, whatever it has finished by then."""
+    with ExitStack() as stack:
+        any_shard = any((folder / ARCHIVE).glob(SHARDS))
+        archive = stack.enter_context(load_archive(folder)) if any_shard else None
+        label = labels_of([folder])[0]
+        run = _of(label, folder, archive.info if archive else info, archive, archive.ids if archive else ())
+        return build(folder, [run], find_evaluation(folder / EVAL_FOLDER, [run]))
+
+
+def report_evaluation(folder: Path, opened: Sequence[Opened], ids: Sequence[str]) -> Path:
+    """The report of an evaluation in its folder, whose files have just been written."""
+    runs = [_of(one.label, one.path, one.archive.info, one.archive, ids) for one in opened]
+    return build(folder, runs, find_evaluation(folder, runs))
+
+
+def _of(label: str, path: Path, info: RunInfo, archive: Archive | None, ids: Sequence[str]) -> ReportRun:
+    failures, failed = read_failures(path, FAILURES) if path.is_dir() else ([], 0)
+    return ReportRun(label, path, info, archive, ids, failures, failed)
+
+
+def _place(paths: Sequence[Path], out: Path | None, single: Path | None) -> Place:
+    """Where the report goes, before anything is opened.
+
+    Raises:
+        UsageError: if it has no place.
+    """
+    if single is not None:
+        if out is not None:
+            raise UsageError("--self-contained writes one file and --out a folder; give one of them")
+        if single.exists():
+            raise UsageError(f"--self-contained {single}: exists; give a new file")
+        if not single.parent.is_dir():
+            raise UsageError(f"--self-contained {single}: {single.parent} is no folder; make it first")
+        return Place(single.parent, REPORTED, single)
+    if out is not None and not (len(paths) == 1 and out.resolve() == paths[0].resolve()):
+        return Place(out, REPORTED)
+    if len(paths) > 1:
+        raise UsageError("--out is missing: the report of several runs has a folder of its own, for example --out both")
+    if paths[0].is_file():
+        raise UsageError(f"--out is missing: {paths[0]} is a file; give a folder for the report")
+    if paths[0].is_dir() and not (paths[0] / EXPLAINED.marker).is_file():
+        raise UsageError(f"--out is missing: {paths[0]} has no run.yaml, so it is no run folder; give a folder")
+    return Place(paths[0], EXPLAINED)
+
+
+@contextmanager
+def _entered(place: Place, runs: Sequence[ReportRun]) -> Iterator[tuple[Path, Stop]]:
+    """The folder, locked; of one file, a folder for photos that is gone afterwards."""
+    if place.file is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(scratch), Stop()
+        return
+    with RunFolder(place.folder, place.kind) as folder:
+        if place.kind is REPORTED:
+            content = {"runs": [{"label": run.label, "path": str(run.path.resolve())} for run in runs]}
+            if folder.notes().get("runs") != content["runs"]:
+                for pictures in (PHOTOS, THUMBNAILS):  # of other runs
+                    folder.remove_pictures(pictures)
+            folder.note(content)
+        yield place.folder, folder.stop
+
+
+def _draw(runs: Sequence[ReportRun], folder: Path, moved: Path | None, events: Events, stop: Stop) -> int:
+    """Photos that no run has, from the input of the first run that can give them."""
+    photos, drawn = PhotoPaths([folder, *(run.path for run in runs)], folder), 0
+    for run in runs:
+        missing = missing_images(run, photos)
+        if not missing or stop.asked():
+            break
+        if run.path.is_dir() or moved is not None:
+            source = find_input(run.path, run.info, moved)
+            drawn += draw_missing(source, missing, run, folder, events.message, stop.asked)
+        else:
+            events.message(f"No photos: {run.path} is a file, which does not say where its images lie; give --data")
+    return drawn
