@@ -13,6 +13,7 @@ from mmel_cli.report.run import ReportRun
 from mmel_cli.runs.cells import as_text
 from mmel_cli.runs.folder import METRICS_FILE, TABLE
 
+_BETTER = {"up": "higher", "down": "lower"}
 _LONGEST_CELL = 1 << 27  # characters; captions may be long
 
 
@@ -55,7 +56,7 @@ def _metric(name: str, said: Mapping[str, Any], number: int) -> dict[str, Any]:
     return {
         "key": name,
         "label": name,
-        "better": said.get("better"),
+        "better": _BETTER.get(str(said.get("better")), "neither"),
         "definition": said.get("definition"),
         "run": number,
     }
