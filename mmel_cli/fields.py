@@ -97,10 +97,12 @@ MATCH_AMONG = Field(
 )
 MATCH = (MATCH_RANK, MATCH_AMONG)
 """Where a score stands among other captions of the input (METHOD 10)."""
+NORM_TIMES = 2.0
 HIGH_NORM = Field(
     "high_norm",
-    (),
-    "part of the map's absolute values on patches whose tokens are over twice as long as the median",
+    ("rows", "columns"),
+    "patches whose token, where the last attention reads it, is over twice as long as the image's median",
+    dtype="bool",
 )
 
 WORD_VALUE = Field("words/value", ("words",), "the score minus the score of the caption without the word, as cosines")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, UInt
+from jaxtyping import Bool, Float, Int, UInt
 
 from mmel_cli.archive import Archive
 from mmel_cli.fields import HIGH_NORM, MAP, MATCH_AMONG, MATCH_RANK
@@ -22,8 +22,8 @@ BUILTIN = "builtin"
 OWN_SCENES = "own_scenes"
 """The key of RunInfo.described that says "yes" of a run on mmel's own scenes."""
 
-WORSE_PART = 2
-"""A caption is not preferred where one in so many of the others scores at least as high."""
+WORSE_PART = 8
+"""Other captions are preferred where one in so many of them scores at least as high (METHOD 10 has the rates)."""
 FEWEST_OTHERS = 8
 """Captions to compare with, and records to have a median of, from which a mark says something."""
 LOW_PART = 0.25
@@ -46,7 +46,7 @@ MARKS = (
     Mark(
         "prefers-others",
         "prefers other captions",
-        "At least half of the other captions that were compared score as high on this image as its own, or higher.",
+        "On this image at least one in eight of the other captions compared scores as high as its own, or higher.",
         "record",
     ),
     Mark(
@@ -82,7 +82,12 @@ MARKS = (
         "as the image's median.",
         "record",
     ),
-    Mark("truncated", "caption cut", "The model did not read this caption to its end: it is too long.", "record"),
+    Mark(
+        "truncated",
+        "caption cut",
+        "The caption, or the text that it is explained against, is longer than the model reads: its end was not read.",
+        "record",
+    ),
     Mark(
         "untrained",
         "default weights",
@@ -178,10 +183,10 @@ def of_records(archive: Archive) -> Marked:
 def _present(block: dict[str, np.ndarray], values: np.ndarray, residuals: list[str]) -> dict[str, np.ndarray]:
     """Which records of a block have each mark; without "low-evidence", which takes all records."""
     total = np.abs(values).sum((1, 2))
-    present = {
-        "no-evidence": ~(values > 0).any((1, 2)),
+    present: dict[str, np.ndarray] = {
+        "no-evidence": values.max((1, 2)) <= 0,
         "negative-score": block["score"] < 0,
-        "outside-image": _outside(np.abs(values), block["box"], block["image_size"]) > OUTSIDE_PART * total,
+        "outside-image": outside_part(values, block["box"], block["image_size"]) > OUTSIDE_PART,
         "truncated": block["truncated"].astype(bool),
     }
     if "against_score" in block:
@@ -190,10 +195,10 @@ def _present(block: dict[str, np.ndarray], values: np.ndarray, residuals: list[s
         others, higher = block[MATCH_AMONG.name] - 1, block[MATCH_RANK.name] - 1
         present["prefers-others"] = (others >= FEWEST_OTHERS) & (higher * WORSE_PART >= others)
     if HIGH_NORM.name in block:
-        present["high-norm"] = block[HIGH_NORM.name] > HIGH_NORM_PART
+        present["high-norm"] = high_norm_part(values, block[HIGH_NORM.name]) > HIGH_NORM_PART
     for name in residuals:
         large = np.abs(block[name]) > RESIDUAL_PART * total
-        present["residual"] = present.get("residual", False) | large
+        present["residual"] = present.get("residual", np.zeros_like(large)) | large
     return present
 
 
@@ -204,13 +209,36 @@ def _low(evidence: np.ndarray) -> np.ndarray:
     return (evidence < LOW_PART * np.median(evidence)) & (evidence > 0)
 
 
-def _outside(magnitude: np.ndarray, boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The absolute evidence outside the image: each cell's by the part of it that lies there."""
-    rows, columns = magnitude.shape[1:]
+def outside_part(
+    maps: Float[np.ndarray, "records rows columns"],
+    boxes: Float[np.ndarray, "records 4"],
+    sizes: Int[np.ndarray, "records 2"],
+) -> Float[np.ndarray, "records"]:
+    """The part of each map's absolute evidence outside the image: each cell's by how much of it lies there.
+
+    Args:
+        maps: signed.
+        boxes: x0, y0, x1, y1 of the grid in pixels of the image.
+        sizes: height and width of the image in pixels.
+    """
+    rows, columns = maps.shape[1:]
     x0, y0, x1, y1 = boxes.astype(np.float64).T
-    down = _inside(y0, y1, sizes[:, 0], rows)
-    across = _inside(x0, x1, sizes[:, 1], columns)
-    return magnitude.sum((1, 2)) - np.einsum("nij,ni,nj->n", magnitude, down, across)
+    down, across = _inside(y0, y1, sizes[:, 0], rows), _inside(x0, x1, sizes[:, 1], columns)
+    return _part(maps, 1 - down[:, :, None] * across[:, None, :])
+
+
+def high_norm_part(
+    maps: Float[np.ndarray, "records rows columns"], high: Bool[np.ndarray, "records rows columns"]
+) -> Float[np.ndarray, "records"]:
+    """The part of each map's absolute evidence on the cells of the field high_norm."""
+    return _part(maps, high)
+
+
+def _part(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The part of each map's magnitude that has these weights; 0 of a map that is 0 everywhere."""
+    magnitude = np.abs(maps.astype(np.float64))
+    total = magnitude.sum((1, 2))
+    return (magnitude * weights).sum((1, 2)) / np.where(total > 0, total, 1)
 
 
 def _inside(start: np.ndarray, end: np.ndarray, length: np.ndarray, cells: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from mmel_cli.fields import PHRASE_SHARE, PHRASE_SPAN, WORD_ERROR, WORD_SHARE, W
 from mmel_cli.render import SHARES, ReportRecord, ReportSummary, parts_of, picture_name, write_report
 from mmel_cli.runs.failures import read_failures
 from mmel_cli.runs.folder import HEATMAPS, REPORT, SUMMARY, THUMBNAILS, RunFolder
+from mmel_cli.trust import of_records, of_run
 from mmel_cli.types import RunInfo
 
 _CARD = ("id", "caption", "score", "truncated")
@@ -39,16 +40,23 @@ class Summary:
     report: str = ""
     warnings: list[str] = field(default_factory=list)
     methods: list[str] = field(default_factory=list)  # that shared the call, if there were several
+    run_marks: list[str] = field(default_factory=list)  # names of the run's marks (trust.MARKS)
+    marks: dict[str, int] = field(default_factory=dict)  # how many records have each mark, by its name
 
     def plain(self) -> dict[str, Any]:
         """As a JSON object."""
         return asdict(self)
 
 
-def write_results(folder: RunFolder, info: RunInfo, summary: Summary) -> None:
-    """index.html with its further pages, then summary.json."""
-    _write_gallery(folder, info, summary)
-    folder.write_json(SUMMARY, summary.plain())
+def write_results(folder: RunFolder, info: RunInfo, summary: Summary) -> Summary:
+    """index.html with its further pages, then summary.json; the summary, with what its records are marked with."""
+    marked = replace(summary, run_marks=[mark.name for mark in of_run(info)])
+    if summary.done:
+        with load_archive(folder.path) as archive:
+            marked = replace(marked, marks=of_records(archive).counts())
+    _write_gallery(folder, info, marked)
+    folder.write_json(SUMMARY, marked.plain())
+    return marked
 
 
 def _write_gallery(folder: RunFolder, info: RunInfo, summary: Summary) -> None:
