@@ -113,8 +113,8 @@ class Archive:
         """
         return np.concatenate([_read(self._file(n), name, slice(None)) for n in range(len(self._paths))])
 
-    def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
-        """These datasets record by record, with no more than a block of records in memory.
+    def blocks(self, *names: str) -> Iterator[dict[str, np.ndarray]]:
+        """These datasets, a block of consecutive records at a time, in order.
 
         Raises:
             KeyError: if this archive does not hold one.
@@ -122,7 +122,16 @@ class Archive:
         for number, count in enumerate(self._counts):
             for start in range(0, count, _BLOCK):
                 file = self._file(number)
-                yield from zip(*(_read(file, name, slice(start, start + _BLOCK)) for name in names), strict=True)
+                yield {name: _read(file, name, slice(start, start + _BLOCK)) for name in names}
+
+    def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
+        """These datasets record by record, with no more than a block of records in memory.
+
+        Raises:
+            KeyError: if this archive does not hold one.
+        """
+        for block in self.blocks(*names):
+            yield from zip(*(block[name] for name in names), strict=True)
 
     @property
     def files(self) -> list[Path]:

@@ -195,4 +195,16 @@ def show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def
     if summary.truncated_captions:
         cut = count(summary.truncated_captions, "caption")
         console.result(f"{cut} longer than the model reads: only the beginning was read")
+    _show_marks(summary)
     console.result(f"Report: {summary.report}")
+
+
+def _show_marks(summary) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
+    """What the maps cannot carry: of the run, and of how many records."""
+    from mmel_cli.trust import find_mark  # noqa: PLC0415 - numpy and h5py load only when a command runs
+
+    for name in summary.run_marks:
+        console.say(f"Warning: {find_mark(name).says}")
+    for name, number in summary.marks.items():
+        mark = find_mark(name)
+        console.result(f"{number} of {count(summary.done, 'record')}: {mark.badge}. {mark.says}")

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from mmel_cli.archive.schema import AGAINST
-from mmel_cli.report.evidence import of_records
+from mmel_cli.fields import MATCH_AMONG, MATCH_RANK
 from mmel_cli.report.layout import RECORDS
 from mmel_cli.report.photos import PhotoPaths
-from mmel_cli.report.run import AMONG, RANK, ReportRun
+from mmel_cli.report.run import ReportRun
 from mmel_cli.report.scripts import numbers
+from mmel_cli.trust import of_records
 
 _SHARED = ("id", "caption", "truncated", "image", "image_size")
 
@@ -61,14 +62,14 @@ def _shared(run: ReportRun, part: slice, photos: PhotoPaths) -> dict[str, Any]:
 def _of_run(run: ReportRun, part: slice, marked: Any) -> dict[str, Any]:
     assert run.archive is not None  # noqa: S101 - the same
     names = ["score", *(["against_score"] if run.info.against else ())]
-    match = [RANK, AMONG] if run.has(RANK) and run.has(AMONG) else []
+    match = [MATCH_RANK.name, MATCH_AMONG.name] if run.shows["match"] else []
     places, rows = run.places[part], run.rows[part]
     read = run.archive.take([*names, *match], places)
     return {
         "score": numbers(read["score"]),
         "against_score": numbers(read["against_score"]) if "against_score" in read else None,
-        "rank": read[RANK].tolist() if match else None,
-        "among": read[AMONG].tolist() if match else None,
+        "rank": read[MATCH_RANK.name].tolist() if match else None,
+        "among": read[MATCH_AMONG.name].tolist() if match else None,
         "evidence": numbers(marked.evidence[rows]),
         "against_evidence": numbers(marked.against_evidence[rows]),
         "marks": marked.marks[rows].tolist(),

@@ -11,11 +11,12 @@ from mmel_cli.render import SHARES
 from mmel_cli.render.colours import table
 from mmel_cli.render.parts import PALETTE
 from mmel_cli.render.words import FALLS, RISES
-from mmel_cli.report import evidence, layout
+from mmel_cli.report import layout
 from mmel_cli.report.run import ReportRun
 from mmel_cli.report.scale import scale_of
 from mmel_cli.report.scripts import numbers, relative
 from mmel_cli.runs.folder import RUN
+from mmel_cli.trust import MARKS, RECORD_MARKS, of_run
 
 VERSION = 1
 FAILURES = 200  # that are told, at most
@@ -33,8 +34,8 @@ def head(runs: Sequence[ReportRun], folder: Path) -> dict[str, Any]:
         "runs": [_run(run, folder) for run in runs],
         "records": len(runs[0].ids),
         "sizes": {"records": layout.RECORDS, "maps": layout.MAPS, "details": layout.DETAILS},
-        "marks": {mark.name: {"badge": mark.badge, "says": mark.says, "of": mark.of} for mark in evidence.MARKS},
-        "mark_names": [mark.name for mark in evidence.MARKS if mark.of == "record"],
+        "marks": {mark.name: {"badge": mark.badge, "says": mark.says, "of": mark.of} for mark in MARKS},
+        "mark_names": [mark.name for mark in RECORD_MARKS],
         "failures": [{"run": r, "id": f.id, "stage": f.stage, "error": f.error} for r, f in told],
         "failed": [run.failed for run in runs],
         "colormap": {"name": looks.colormap, "colours": table(looks.colormap).round().astype(int).tolist()},
@@ -73,7 +74,7 @@ def _run(run: ReportRun, folder: Path) -> dict[str, Any]:
             "archive": [relative(path, folder) for path in files],
             "folder": relative(run.path, folder),
         },
-        "marks": [mark.name for mark in evidence.of_run(info)],
+        "marks": [mark.name for mark in of_run(info)],
         "scale": {"top": scale[0], "strongest": scale[1]},
     }
 

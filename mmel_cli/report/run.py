@@ -10,11 +10,10 @@ import numpy as np
 
 from mmel_cli.archive import Archive
 from mmel_cli.data.images import ImageLimits
-from mmel_cli.fields import PHRASE_SPAN, WORD_SHARE, WORD_VALUE
+from mmel_cli.fields import MATCH_AMONG, MATCH_RANK, PHRASE_SPAN, WORD_SHARE, WORD_VALUE
 from mmel_cli.render import HeatmapOptions
 from mmel_cli.types import Failure, RunInfo
 
-RANK, AMONG = "match/rank", "match/among"
 _Options = TypeVar("_Options", HeatmapOptions, ImageLimits)
 _BY_LAYER = ("layers", "rows", "columns")
 
@@ -57,7 +56,7 @@ class ReportRun:
             "words": self.has(WORD_VALUE.name),
             "regions": self.has(WORD_SHARE.name),
             "phrases": self.has(PHRASE_SPAN.name),
-            "match": self.has(RANK),
+            "match": self.has(MATCH_RANK.name) and self.has(MATCH_AMONG.name),
             "against": self.info.against,
             "layers": bool(self.layer_fields),
         }

@@ -1,7 +1,12 @@
 """What a run did, as summary.json says it."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from mmel_cli.archive import load_archive
+from mmel_cli.runs.folder import SUMMARY, RunFolder
+from mmel_cli.trust import of_records, of_run
+from mmel_cli.types import RunInfo
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,19 @@ class Summary:
     report: str = ""
     warnings: list[str] = field(default_factory=list)
     methods: list[str] = field(default_factory=list)  # that shared the call, if there were several
+    run_marks: list[str] = field(default_factory=list)  # names of the run's marks (trust.MARKS)
+    marks: dict[str, int] = field(default_factory=dict)  # how many records have each mark, by its name
 
     def plain(self) -> dict[str, Any]:
         """As a JSON object."""
         return asdict(self)
+
+
+def write_summary(folder: RunFolder, info: RunInfo, summary: Summary) -> Summary:
+    """summary.json; the summary, with what its records are marked with."""
+    marked = replace(summary, run_marks=[mark.name for mark in of_run(info)])
+    if summary.done:
+        with load_archive(folder.path) as archive:
+            marked = replace(marked, marks=of_records(archive).counts())
+    folder.write_json(SUMMARY, marked.plain())
+    return marked
