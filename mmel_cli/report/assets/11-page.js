@@ -51,7 +51,7 @@
 
   /* 6 significant digits of an archived float32; a true minus sign. */
   page.exact = (value) => (Number.isFinite(value) ? minus(value === 0 ? "0" : Number(value).toPrecision(6)) : "not a number");
-  page.short = (value) => (Number.isFinite(value) ? minus(value === 0 ? "0" : Number(Number(value).toPrecision(3)).toString()) : "–");
+  page.short = (value) => (Number.isFinite(value) ? minus(Number.isInteger(value) ? String(value) : Number(value).toPrecision(3)) : "–");
   page.cosine = (value) => (Number.isFinite(value) ? minus(value.toFixed(3)) : "–");
   page.signed = (value) => (Number.isFinite(value) ? (value > 0 ? "+" : "") + minus(value.toFixed(3)) : "–");
   page.count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many || `${one}s`}`;

@@ -44,17 +44,16 @@
     return chip;
   };
 
-  /* White at 0, the full colour of a fall (orange) or a rise (blue) at the ends of a scale (render/words.py). */
+  /* None at 0, the full colour of a fall (orange) or a rise (blue) at the ends of a scale (render/words.py, on paper of any colour). */
   legends.tint = (value) => {
-    const full = value > 0 ? mmel.store.head.falls : mmel.store.head.rises;
-    const size = Math.min(Math.abs(value), 1);
-    return colour(full.map((level) => 255 + (level - 255) * size));
+    const [r, g, b] = value > 0 ? mmel.store.head.falls : mmel.store.head.rises;
+    return `rgba(${r}, ${g}, ${b}, ${Math.min(Math.abs(value), 1)})`;
   };
 
   /* The bar below a caption whose words have colours. */
   legends.words = (says, left, right) => {
     const bar = el("span", { class: "wordbar", "aria-hidden": "true" });
-    bar.style.background = `linear-gradient(to right, ${legends.tint(-1)}, white, ${legends.tint(1)})`;
+    bar.style.background = `linear-gradient(to right, ${legends.tint(-1)}, transparent, ${legends.tint(1)})`;
     return el("p", { class: "says" }, says, " ", el("span", { class: "one" }, left, " ", bar, " ", right));
   };
 })();

@@ -15,7 +15,7 @@
       this.cell = el("div", { class: "cell", hidden: true });
       this.frame = el("div", { class: "box", hidden: true });
       this.plane = el("div", { class: "plane" }, this.photo, this.canvas, this.cell, this.frame);
-      this.stage = el("div", { class: "stage", tabindex: "0", role: "group", "aria-label": `Picture${titled ? ` of ${mmel.page.title(run)}` : ""}: Shift with arrow keys reads one cell after another` }, this.plane);
+      this.stage = el("div", { class: "stage", tabindex: "0", role: "group", "aria-label": `Picture${titled ? ` of ${mmel.page.title(run)}` : ""}: Shift with arrow keys reads one cell after another, Enter begins and ends a box` }, this.plane);
       this.reading = el("output", { class: "reading", "aria-live": "polite" });
       this.legend = el("div", { class: "legend" });
       this.problem = el("p", { class: "problem", role: "alert", hidden: true });
@@ -32,7 +32,7 @@
     /* Another record: the map is drawn when it has come. */
     async show(i) {
       this.i = i;
-      this.record = this.details = null;
+      this.record = this.details = this.corner = this.cellAt = null;
       this.source = { kind: "map" };
       const [height, width] = mmel.store.size(i);
       this.stage.style.aspectRatio = `${width} / ${height}`;
@@ -90,7 +90,7 @@
       const { percentile } = mmel.store.head.runs[this.run].normalise;
       const both = mmel.display.now.view === "signed";
       const top = Math.max(...family.map((values) => (both ? mmel.maths.strongestOfBoth : mmel.maths.strongest)(values, percentile)));
-      return { scale: { top, whole: false, says: `one scale for all ${kind}s of this record: the greatest of their ${percentile}th percentiles` } };
+      return { scale: { top, whole: false, says: `the greatest of the ${percentile}th percentiles of all ${kind}s of this record, which share it` } };
     }
 
     named(kind, index, name) {
@@ -138,7 +138,7 @@
       const at = point && this.record ? mmel.maths.cellAt(point, this.record.box, this.record.grid) : null;
       this.cell.hidden = !at;
       if (!at) {
-        this.reading.textContent = !point ? "Point at the picture to read values." : "Outside the grid: the model never saw this part.";
+        this.reading.textContent = !point ? "Point at the picture to read values (rows and columns count from 0)." : "Outside the grid: the model never saw this part.";
         return;
       }
       this.lie(this.cell, mmel.maths.pixelsOf(at, at, this.record.box, this.record.grid));
@@ -212,8 +212,14 @@
       stage.addEventListener("keydown", (event) => this.step(event));
     }
 
-    /* Shift with an arrow: the next cell. */
+    /* Shift with an arrow: the next cell. Enter: a box from here, which further steps enlarge, until Enter again. */
     step(event) {
+      if (event.key === "Enter" && this.record && this.cellAt) {
+        event.preventDefault();
+        this.corner = this.corner ? null : this.cellAt;
+        if (this.corner) this.stretch(this.corner);
+        return;
+      }
       const way = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
       if (!way || !event.shiftKey || !this.record) return;
       event.preventDefault();
@@ -223,6 +229,15 @@
       const at = [Math.max(0, Math.min(h - 1, from[0] + way[0])), Math.max(0, Math.min(w - 1, from[1] + way[1]))];
       const [x0, y0, x1, y1] = mmel.maths.pixelsOf(at, at, this.record.box, this.record.grid);
       this.events.point([(x0 + x1) / 2, (y0 + y1) / 2]);
+      if (this.corner) this.stretch(at);
+    }
+
+    /* A box from the corner to a cell, a little inside their edges so that no neighbour is touched. */
+    stretch(at) {
+      const ends = [0, 1].map((k) => [Math.min(this.corner[k], at[k]), Math.max(this.corner[k], at[k])]);
+      const [x0, y0, x1, y1] = mmel.maths.pixelsOf([ends[0][0], ends[1][0]], [ends[0][1], ends[1][1]], this.record.box, this.record.grid);
+      const inset = (x1 - x0 + y1 - y0) / 1e6;
+      this.events.box([x0 + inset, y0 + inset, x1 - inset, y1 - inset]);
     }
   };
 })();

@@ -86,7 +86,7 @@
       node.classList.add("word");
       if (tint !== null && Number.isFinite(tint)) {
         node.style.backgroundColor = mmel.legends.tint(tint);
-        node.classList.add("tinted");
+        node.classList.toggle("tinted", Math.abs(tint) > 0.5);
       }
       return node;
     }

@@ -38,10 +38,11 @@
       };
       this.dragging = "box";
       this.viewers = store.head.runs.map((_, run) => new mmel.Viewer(run, events, several));
-      this.settings = new mmel.Settings(store.head.runs.some((run) => run.has.regions));
+      this.settings = new mmel.Settings(store.head.runs.some((run) => run.has.phrases));
       this.title = el("h2", { class: "captioned", tabindex: "-1" });
       this.position = el("span", { class: "faint" });
       this.side = el("div", { class: "side" });
+      this.below = el("div");
       this.wordsPlace = el("div");
       this.layersPlace = el("div");
       this.boxed = el("p", { class: "says boxed", "aria-live": "polite" });
@@ -62,9 +63,8 @@
             el("div", { class: "settings" }, this.drag,
               button("\u2212", "Smaller", () => this.zoom(1 / 1.5, 0.5, 0.5)), button("+", "Larger (or Ctrl and wheel)", () => this.zoom(1.5, 0.5, 0.5)), button("Whole picture", "Whole picture (0)", () => this.place(1, 0, 0))),
             this.looks = el("details", { class: "looks" }, el("summary", { text: "Display" }), this.settings.node)),
-          this.side),
+          el("div", { class: "texts" }, this.side, el("div", { class: "wording" }, runs, this.wordsPlace), this.below)),
         this.layersPlace);
-      this.runs = runs;
       this.looks.open = window.innerWidth >= 900;
     }
 
@@ -80,8 +80,8 @@
         el("p", { class: "id" }, "Record ", said(store.id(i), { class: "mono" })),
         mmel.facts.marks(i), mmel.facts.table(i),
         ...ranks.map(([run, says]) => el("p", { class: "says" }, store.head.runs.length > 1 ? [said(run.label), ": "] : null, says)),
-        this.runs, this.wordsPlace, this.others(), mmel.facts.source(i),
       ].filter(Boolean));
+      this.below.replaceChildren(...[this.others(), mmel.facts.source(i)].filter(Boolean));
     }
 
     /* Where the record stands among those of the gallery. */
@@ -111,7 +111,7 @@
       this.layersPlace.replaceChildren(this.layers.node);
       this.lay(this.pin = { kind: "map" });
       const has = store.head.runs[run].has;
-      this.settings.view.allow("phrases", has.regions);
+      this.settings.view.allow("phrases", has.phrases);
       try {
         this.record = await store.map(run, i);
         if (this.i !== i || this.active !== run) return;

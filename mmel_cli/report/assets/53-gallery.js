@@ -21,6 +21,9 @@
       this.width = new ResizeObserver(() => { if (!this.node.hidden && this.across() !== this.columns) this.lay(); });
       this.width.observe(this.sheets);
       mmel.display.follow(() => this.repaint());
+      document.addEventListener("pointerdown", (event) => {
+        for (const fold of this.node.querySelectorAll(".fold[open]")) if (!fold.contains(event.target)) fold.open = false;
+      });
       this.tellScale();
     }
 
@@ -36,7 +39,7 @@
       this.settings.node.id = "display";
       return el("div", { class: "tools", role: "search", "aria-label": "Records" },
         el("label", { class: "field grow" }, el("span", { text: "Search" }), this.text), this.key, this.down, this.runs, this.beside, this.markFilter(),
-        el("details", { class: "fold" }, el("summary", { text: "Display" }), this.settings.node));
+        el("details", { class: "fold", name: "fold" }, el("summary", { text: "Display" }), this.settings.node));
     }
 
     /* Marks to filter by, with how many records have each. */
@@ -49,7 +52,7 @@
         const input = el("input", { type: "checkbox", value: name, onchange: () => { const marks = new Set(this.wish.marks); if (input.checked) marks.add(name); else marks.delete(name); this.want({ marks }); } });
         return [input, el("label", { class: "marked", title: says }, input, el("span", { class: "badge", text: badge }), ` ${count.toLocaleString("en")}`, el("span", { class: "says", text: says }))];
       });
-      return el("details", { class: "fold" }, this.marksTitle = el("summary", { text: "Marks" }), el("div", { class: "marklist" }, el("p", { class: "says", text: "Records with any of the chosen marks:" }), this.boxes.map(([, label]) => label)));
+      return el("details", { class: "fold", name: "fold" }, this.marksTitle = el("summary", { text: "Marks" }), el("div", { class: "marklist" }, el("p", { class: "says", text: "Records with any of the chosen marks:" }), this.boxes.map(([, label]) => label)));
     }
 
     later() {
@@ -87,6 +90,7 @@
       const { wish } = this;
       const { text } = wish;
       this.tellTools();
+      this.tellScale();
       const found = await mmel.search(text, (part) => { this.count.textContent = `Reading captions: ${Math.round(100 * part)} %`; });
       if (text !== this.wish.text) return; // another search has begun
       this.rows = mmel.order.rows({ ...wish, found });
@@ -175,7 +179,8 @@
         : `One scale for the whole run${several ? ", one for each run" : ""}: the same colour is the same value in every picture${several ? " of a run; runs have units of their own, so do not compare strengths between them" : ""}.`;
       const swatch = (kind) => { const node = el("span", { class: "swatch" }); node.style.backgroundColor = mmel.page.colour(store.head.diverging[kind]); return node; };
       const dim = " Outside a white frame the picture is dark: the model never saw it.";
-      this.says.replaceChildren(...(now.view === "signed" ? [colours, swatch("above"), ") and against it (", swatch("below"), "). "] : [colours]), own, dim);
+      const far = this.wish.key === "difference" && several ? ` Difference: 1 minus the smallest correlation of another run's map with that of ${mmel.page.printable(mmel.page.title(0))}.` : "";
+      this.says.replaceChildren(...(now.view === "signed" ? [colours, swatch("above"), ") and against it (", swatch("below"), "). "] : [colours]), own, dim, far);
       this.says.hidden = !now.overlay;
     }
   };

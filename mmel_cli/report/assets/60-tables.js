@@ -16,20 +16,28 @@
   };
 
   function table(group, metrics, labels, evaluation) {
-    const levels = Math.round(100 * (evaluation.confidence || 0.95));
+    const interval = evaluation.confidence ? `${+(100 * evaluation.confidence).toFixed(1)} % interval` : "interval";
     const rows = metrics.map(([name, metric]) => {
       const best = tables.best(metric, labels, evaluation.reference);
       return el("tr", {},
         el("th", { scope: "row", title: metric.definition }, name, el("span", { class: "faint small", text: ` ${better(metric)}` }), el("span", { class: "definition", text: metric.definition })),
         labels.map((label) => cell(metric, label, best, evaluation.reference)));
     });
-    const says = `Mean over records, with its ${levels} % interval in brackets (images are drawn, not records). Bold: the best mean, and \u201ctie\u201d: those that cannot be told from it, by the paired difference from ${evaluation.reference} (corrected p of ${ALPHA} or more) where one of the two is that run, else since the two intervals overlap.`;
+    const says = `Mean over records, with its ${interval} in brackets (images are drawn, not records). Bold: the best mean, and \u201ctie\u201d: those that cannot be told from it, by the paired difference from ${evaluation.reference} (corrected p of ${ALPHA} or more) where one of the two is that run, else since the two intervals overlap.`;
     return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `Table of ${group}` },
       el("table", { class: "metrics" }, el("caption", { class: "unseen", text: group }),
         el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "Metric" }), labels.map((label) => el("th", { scope: "col" }, said(label), label === evaluation.reference && labels.length > 1 ? el("span", { class: "faint small", text: " reference" }) : null)))),
         el("tbody", {}, rows)),
-      el("p", { class: "says", text: labels.length > 1 ? says : `Mean over records, with its ${levels} % interval in brackets (images are drawn, not records).` }));
+      el("p", { class: "says", text: labels.length > 1 ? says : `Mean over records, with its ${interval} in brackets (images are drawn, not records).` }));
   }
+
+  /* What could not be scored, and why. */
+  tables.refused = (evaluation) => {
+    const refused = Object.entries(evaluation.refused || {}).flatMap(([label, reasons]) => Object.entries(reasons).map(([name, why]) => el("li", {}, said(label), `, ${name}: `, said(why))));
+    const failed = Object.entries(evaluation.failed || {}).filter(([, count]) => count).map(([label, count]) => el("li", {}, said(label), `: ${mmel.page.count(count, "record")} could not be scored`));
+    const items = [...refused, ...failed];
+    return items.length ? el("section", {}, el("h3", { text: "Not scored" }), el("ul", { class: "says" }, items)) : null;
+  };
 
   /* Which end of a metric is better: 1 the upper, -1 the lower, 0 neither. */
   const way = (metric) => ({ up: 1, higher: 1, down: -1, lower: -1 })[metric.better] || 0;

@@ -6,6 +6,7 @@
   const BAND = 1.96; // standard errors
   const LINES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#3fa7e0", "#7a7a7a", "#7b5cc4"];
   const LINES_ON_DARK = ["#6cb6f5", "#ff9a5c", "#3ecfa0", "#eba3cc", "#f2cf4a", "#9bdcff", "#b0b4b9", "#b79cf2"];
+  const DASHES = [[], [9, 5], [3, 4], [12, 4, 3, 4]]; // lines that lie on each other both show
   const NEAR = 14; // pixels from the pointer to a point
 
   const ink = () => getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
@@ -24,7 +25,7 @@
     lines.forEach((own, k) => {
       const stroke = plots.colour(k);
       const value = (_, number) => (number === null || number === undefined ? "–" : number.toFixed(3));
-      series.push({ label: own.label, stroke, width: 2, dash: k >= LINES.length ? [6, 4] : [], value, points: { show: own.x.length <= 30, size: 5 } });
+      series.push({ label: own.label, stroke, width: 2, dash: DASHES[k % DASHES.length], value, points: { show: own.x.length <= 30, size: 5 } });
       series.push({ label: "", stroke: "transparent", points: { show: false } }, { label: "", stroke: "transparent", points: { show: false } });
       data.push(own.mean, own.mean.map((m, p) => m + BAND * own.error[p]), own.mean.map((m, p) => m - BAND * own.error[p]));
     });

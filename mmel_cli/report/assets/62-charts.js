@@ -4,6 +4,8 @@
   const { el, select } = mmel.page;
   const { store } = mmel;
 
+  const MANY = 8; // different values, for dots that do not all lie on each other
+
   mmel.ChartsPage = class {
     constructor() {
       this.node = el("main", { class: "charts", id: "charts", tabindex: "-1", hidden: true });
@@ -16,7 +18,7 @@
       if (evaluation) {
         this.node.append(el("h2", { text: "Evaluation" }),
           el("p", { class: "says", text: `${mmel.page.count(evaluation.records, "record")} of ${mmel.page.count(evaluation.images, "image")}${evaluation.runs.length > 1 ? ` that all ${evaluation.runs.length} runs have; differences are from ${evaluation.reference}` : ""}.` }),
-          ...mmel.evaluationTables.all(evaluation));
+          ...[...mmel.evaluationTables.all(evaluation), mmel.evaluationTables.refused(evaluation)].filter(Boolean));
         this.curves(evaluation);
         this.layers(evaluation);
       }
@@ -96,10 +98,14 @@
       draw();
     }
 
-    /* The same number of the first two runs, else the first two numbers. */
+    /* The first number that two runs have and that takes many values, else the first two numbers. */
     firstPair(numbers) {
-      const twin = numbers.find(([key, , , kind]) => kind === numbers[0][3] && key !== numbers[0][0]);
-      return [numbers[0][0], (twin || numbers[1])[0]];
+      const many = numbers.filter(([, , values]) => new Set(values()).size > MANY);
+      for (const [key, , , kind] of many) {
+        const twin = many.find((other) => other[3] === kind && other[0] !== key);
+        if (twin) return [key, twin[0]];
+      }
+      return [numbers[0][0], numbers[1][0]];
     }
   };
 })();

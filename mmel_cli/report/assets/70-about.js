@@ -48,7 +48,7 @@
 
   about.keys = () => {
     const rows = [["\u2190 or k", "previous record"], ["\u2192 or j", "next record"], ["o", "overlay on or off"], ["s", "for, or for and against"], ["l", "to the layers"], ["w", "to the words"],
-      ["Shift and arrows", "on a picture: read one cell after another"], ["Ctrl and wheel, + or \u2212", "larger or smaller"], ["0", "whole picture"], ["/", "to the search"], ["Esc", "let go what is pinned, take the box away, back to all records"], ["?", "this list"]];
+      ["Shift and arrows", "on a picture: read one cell after another"], ["Enter", "on a picture: begin a box at the cell that is read, and end it"], ["Ctrl and wheel, + or \u2212", "larger or smaller"], ["0", "whole picture"], ["/", "to the search"], ["Esc", "let go what is pinned, take the box away, back to all records"], ["?", "this list"]];
     const box = el("dialog", { class: "keys", "aria-label": "Keys" }, el("h2", { text: "Keys" }),
       el("dl", {}, rows.map(([key, text]) => [el("dt", {}, el("kbd", { text: key })), el("dd", { text })])),
       el("button", { type: "button", text: "Close", onclick: () => box.close() }));

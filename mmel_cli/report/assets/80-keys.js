@@ -21,6 +21,12 @@
       if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
       const { target } = event;
       const typed = TYPED.has(target.tagName) && target.type !== "checkbox";
+      const fold = event.key === "Escape" && gallery.node.querySelector(".fold[open]");
+      if (fold) {
+        fold.open = false;
+        fold.querySelector("summary").focus();
+        return;
+      }
       if (event.key === "Escape" && typed) {
         target.blur();
         return;
