@@ -10,7 +10,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from mmel_cli.archive.safety import open_safely
+from mmel_cli.archive.safety import Checked, open_safely, state_of
 from mmel_cli.archive.schema import AGAINST, SCALE, TOKENS_TEXT, WORDS_SPAN, WORDS_TEXT
 from mmel_cli.archive.writer import SHARDS
 from mmel_cli.errors import ArchiveError, DamagedError
@@ -56,12 +56,14 @@ class Archive:
         self._paths = paths
         self._open: tuple[int, h5py.File] | None = None  # one file at a time, however many shards there are
         self._counts: list[int] = []
+        self._checked: list[Checked] = []
         first: tuple[RunInfo, list[str]] | None = None
         for path in paths:
             file, info = open_safely(path)
             with file:
                 described = (info, _datasets(file))
                 self._counts.append(len(file["id"]))
+                self._checked.append(Checked(info, state_of(file)))
             first = first or described
             if described[0].config_sha256 != first[0].config_sha256 or described[1] != first[1]:
                 raise ArchiveError(f"{path}: is of another run than {paths[0]}; keep one run a folder")
@@ -181,10 +183,10 @@ class Archive:
         return digest.hexdigest()
 
     def _file(self, number: int) -> h5py.File:
-        """File `number`, checked again when it is opened again."""
+        """File `number`, checked again when it is opened again, if it was changed meanwhile."""
         if self._open is None or self._open[0] != number:
             self.close()
-            self._open = (number, open_safely(self._paths[number])[0])
+            self._open = (number, open_safely(self._paths[number], self._checked[number])[0])
         return self._open[1]
 
 

@@ -64,7 +64,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     json: options.Json = False,
     settings: Annotated[list[str] | None, options.setting("method.layers=last")] = None,
 ) -> None:
-    """Explain image-caption pairs: heatmaps, an HDF5 archive of raw per-layer maps, and a gallery.
+    """Explain image-caption pairs: heatmaps, an HDF5 archive of raw per-layer maps, and a report.
 
     INPUT is recognised in this order, and the choice is printed:
 

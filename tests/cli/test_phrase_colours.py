@@ -92,7 +92,7 @@ def test_a_run_without_words_looks_as_before(words_run):
         "words": True,
         "regions": False,
         "phrases": False,
-        "match": False,
+        "match": True,
         "against": False,
         "layers": True,
     }
