@@ -90,7 +90,7 @@ def evaluate(
                 Scoring(run, wanted, names, rivals, config, folder, events).score(tally)
         failed = scores.write_failures(folder, tally.failures)
         report = _report(folder, runs, identity, config, tally)
-        page = str(report_evaluation(out, runs, ids)) if config.report else ""
+        page = str(report_evaluation(out, runs, ids, events.message)) if config.report else ""
     return Evaluation(str(out), report, failed, tally.refused, folder.stop.signal, page)
 
 

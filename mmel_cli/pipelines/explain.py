@@ -153,9 +153,9 @@ def _explain(
         seconds = round(time.monotonic() - started, 3)
         shared = [run.info.method for run in runs] if len(runs) > 1 else []
         summaries = [replace(_summary(lane, source, seconds), methods=shared) for lane in lanes]
-        for run in runs:
-            report_run(run.folder.path, run.info)
         whole = [write_summary(run.folder, run.info, done) for run, done in zip(runs, summaries, strict=True)]
+        for run in runs:
+            report_run(run.folder.path, run.info, events.message)
     return whole, stop.signal
 
 

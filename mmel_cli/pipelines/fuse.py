@@ -121,8 +121,8 @@ def fuse_run(
                 report=str(out / REPORT),
                 warnings=warnings,
             )
-            report_run(out, fused.info)
             summary = write_summary(folder, fused.info, summary)
+            report_run(out, fused.info, events.message)
     return summary, folder.stop.signal
 
 

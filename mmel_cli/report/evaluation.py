@@ -21,8 +21,9 @@ _LONGEST_CELL = 1 << 27  # characters; captions may be long
 class Evaluated:
     """An evaluation as a report has it.
 
-    `content` is that of metrics.json without the settings; its key `report_runs` has, by label, the number of the run
-    in the report, or None. `metrics` says what the `columns` are, (records,) float64 each, NaN where undefined.
+    `content` is that of metrics.json without the settings. Its key `report_runs` has, by label, the number of the run
+    in the report, or None; `confidence` is that of its intervals, None if it does not say. `metrics` says what the
+    `columns` are, (records,) float64 each, NaN where undefined.
     """
 
     content: dict[str, Any]
@@ -49,7 +50,14 @@ def find_evaluation(folder: Path, runs: Sequence[ReportRun]) -> Evaluated | None
                 metrics.append(_metric(name, said["metrics"][name], number))
                 columns.append(values)
     content = {key: value for key, value in said.items() if key != "config"}
-    return Evaluated(content | {"label": str(folder), "report_runs": numbers}, metrics, columns)
+    content |= {"label": str(folder), "report_runs": numbers, "confidence": _confidence(said.get("config"))}
+    return Evaluated(content, metrics, columns)
+
+
+def _confidence(config: Any) -> float | None:
+    comparison = config.get("comparison") if isinstance(config, dict) else None
+    confidence = comparison.get("confidence") if isinstance(comparison, dict) else None
+    return confidence if isinstance(confidence, float) else None
 
 
 def _metric(name: str, said: Mapping[str, Any], number: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Which runs a report is of, and where it goes: `mmel report`, and the end of explain, fuse and eval."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from mmel_cli.archive import Archive, load_archive
 from mmel_cli.archive.writer import SHARDS
 from mmel_cli.errors import UsageError
+from mmel_cli.names import count
 from mmel_cli.report.build import build, build_single
 from mmel_cli.report.evaluation import find_evaluation
 from mmel_cli.report.head import FAILURES
@@ -19,6 +20,8 @@ from mmel_cli.runs.folder import ARCHIVE, EVAL_FOLDER, PHOTOS, THUMBNAILS
 from mmel_cli.runs.inputs import find_input
 from mmel_cli.runs.together import Opened, common_records, labels_of
 from mmel_cli.types import RunInfo
+
+_MANY = 1000  # records whose report takes seconds
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def report(
         several = len(opened) > 1
         ids = common_records(opened, None, events.message if several else lambda _line: None)
         runs = [_of(one.label, one.path, one.archive.info, one.archive, ids) for one in opened]
+        _tell(len(ids) * len(runs), events.message)
         with _entered(place, runs) as (folder, stop):
             photos = _draw(runs, folder, moved, events, stop)
             evaluation = find_evaluation(paths[0] / EVAL_FOLDER, runs)
@@ -82,20 +86,33 @@ def report(
     return Made(str(index), len(ids), labels, photos, stop.signal)
 
 
-def report_run(folder: Path, info: RunInfo) -> Path:
-    """The report of a run folder by the command that has just written it, whatever it has finished by then."""
+def report_run(folder: Path, info: RunInfo, say: Callable[[str], None]) -> Path:
+    """The report of a run folder by the command that has just written it, whatever it has finished by then.
+
+    Args:
+        folder: of the run.
+        info: of the run, if no record is finished.
+        say: told if it takes a while.
+    """
     with ExitStack() as stack:
         any_shard = any((folder / ARCHIVE).glob(SHARDS))
         archive = stack.enter_context(load_archive(folder)) if any_shard else None
         label = labels_of([folder])[0]
         run = _of(label, folder, archive.info if archive else info, archive, archive.ids if archive else ())
+        _tell(len(run.ids), say)
         return build(folder, [run], find_evaluation(folder / EVAL_FOLDER, [run]))
 
 
-def report_evaluation(folder: Path, opened: Sequence[Opened], ids: Sequence[str]) -> Path:
-    """The report of an evaluation in its folder, whose files have just been written."""
+def report_evaluation(folder: Path, opened: Sequence[Opened], ids: Sequence[str], say: Callable[[str], None]) -> Path:
+    """The report of an evaluation in its folder, whose files have just been written; `say` as in `report_run`."""
     runs = [_of(one.label, one.path, one.archive.info, one.archive, ids) for one in opened]
+    _tell(len(ids) * len(runs), say)
     return build(folder, runs, find_evaluation(folder, runs))
+
+
+def _tell(records: int, say: Callable[[str], None]) -> None:
+    if records >= _MANY:
+        say(f"Writing the report of {count(records, 'record')}")
 
 
 def _of(label: str, path: Path, info: RunInfo, archive: Archive | None, ids: Sequence[str]) -> ReportRun:

@@ -92,8 +92,9 @@ def _sources(texts: Any) -> Markup:
     return Markup(" ".join(f"'sha256-{digest}'" for digest in digests) or "'none'")  # noqa: S704 - base64
 
 
-def _render(**values: Any) -> str:
+def _render(title: str, **values: Any) -> str:
+    readable = title.encode("utf-8", "replace").decode()  # a name of a folder need not be text
     environment = Environment(
         loader=PackageLoader("mmel_cli.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template("index.html").render(values)
+    return environment.get_template("index.html").render(title=readable, **values)

@@ -1,6 +1,7 @@
 """The data of a report: every number is the archive's, and nothing in a text is more than text."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -8,7 +9,8 @@ import sys
 from base64 import b64decode
 from dataclasses import replace
 from hashlib import sha256
-from urllib.parse import unquote
+from pathlib import Path
+from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 import pytest
@@ -323,6 +325,33 @@ def test_what_a_longer_report_left_goes_and_strangers_stay(tmp_path, mmel):
         (one / f"page-0000{n}.html").write_text("of an older mmel")
     assert mmel("report", one)[0] == 0
     assert [path.name for path in one.glob("*.html")] == ["index.html"]
+
+
+def test_a_folder_whose_name_is_no_text_is_linked_by_its_bytes(tmp_path, mmel):
+    one, two = tmp_path / os.fsdecode(b"one\xff"), tmp_path / "two\u2028 <b>"
+    made = write(one, 3)
+    write(two, 3)
+    photos(one, made[0].image)
+    code, _, err = mmel("report", one, two, "--out", tmp_path / "both")
+    assert code == 0, err
+    report = Report(tmp_path / "both")
+    link = report.head["runs"][0]["links"]["archive"][0]
+    assert link == "../one%FF/archive/part-00000.h5"
+    assert (tmp_path / "both" / os.fsdecode(unquote_to_bytes(report.column("photo")[0]))).is_file()
+    assert "two\u2028 &lt;b&gt; compared" in (tmp_path / "both/index.html").read_text("utf-8")
+
+
+def test_an_archive_of_the_first_version_has_a_report(tmp_path, mmel):
+    old = Path(__file__).parents[1] / "archive/assets/version1.h5"
+    code, _, err = mmel("report", old, "--out", tmp_path / "out")
+    assert code == 0, err
+    report = Report(tmp_path / "out")
+    with load_archive(old) as archive:
+        assert report.column("id") == archive.ids
+        for n, record in enumerate(archive):
+            assert report.maps(0, n)["map"].tobytes() == record.map.tobytes()
+            assert report.maps(0, n)["words"] == []
+    assert report.head["runs"][0]["has"]["words"] is False
 
 
 def test_one_file_holds_everything_and_its_policy_knows_every_script(tmp_path, mmel):

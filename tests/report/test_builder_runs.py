@@ -218,6 +218,7 @@ def test_eval_shows_runs_side_by_side_with_a_column_a_metric(explained, tmp_path
     assert "config" not in content
     assert content["metrics"] == saved["metrics"]
     assert content["report_runs"] == {"run": 0, "other": 1}
+    assert content["confidence"] == 0.95
     # the run's own report takes its part of it, and so does one that is made elsewhere after a move
     assert mmel("report", tmp_path / "run")[0] == 0
     own = Report(tmp_path / "run")
