@@ -18,9 +18,10 @@ from PIL import Image
 from report_data import Report, arguments, single
 
 from mmel_cli.archive import ArchiveOptions, ShardWriter, load_archive
-from mmel_cli.fields import MAP, PHRASE_REGIONS, WORD_REGIONS, WORD_VALUE, Field
+from mmel_cli.fields import MAP, MATCH_AMONG, MATCH_RANK, PHRASE_REGIONS, WORD_REGIONS, WORD_VALUE, Field
 from mmel_cli.render import photo_name
 from mmel_cli.report.scripts import call, numbers, units
+from mmel_cli.trust import RECORD_MARKS, of_records
 from mmel_cli.types import Explanation, RunInfo, Word
 
 FLOW = Field("layers/flow", ("layers", "rows", "columns"), "of a layer", evidence=True)
@@ -80,11 +81,8 @@ def record_of(number, info, rng, caption, image=None):
         for f in info.fields
         if f.dtype == "float32"
     }
-    return replace(record, fields=fields | ({"phrases/span": spans} if "phrases/span" in _names(info) else {}))
-
-
-def _names(info):
-    return {field.name for field in info.fields}
+    whole = {"phrases/span": spans, "match/rank": np.int32(1 + number % 4), "match/among": np.int32(1 + number % 9)}
+    return replace(record, fields=fields | {f.name: whole[f.name] for f in info.fields if f.name in whole})
 
 
 def write(folder, count, info=None, order=None, captions=HOSTILE, seed=0, **options):
@@ -151,6 +149,28 @@ def test_every_number_of_the_report_is_the_archives_float32(tmp_path, mmel, dtyp
     sums = every.astype(np.float64)
     np.testing.assert_allclose(report.column("evidence", 0), sums.clip(min=0).sum((1, 2)), rtol=1e-6)
     np.testing.assert_allclose(report.column("against_evidence", 0), -sums.clip(max=0).sum((1, 2)), rtol=1e-6)
+
+
+def test_marks_and_match_are_those_of_trust_and_of_the_archive(tmp_path, mmel):
+    run = tmp_path / "run"
+    info = info_of("random", (MAP, MATCH_RANK, MATCH_AMONG), dtype="bfloat16")
+    made = write(run, 31, info)
+    assert mmel("report", run)[0] == 0
+    report, head = Report(run), Report(run).head
+    assert head["mark_names"] == [mark.name for mark in RECORD_MARKS]
+    assert set(head["mark_names"]) | set(head["runs"][0]["marks"]) <= set(head["marks"])
+    assert {"control", "bfloat16"} <= set(head["runs"][0]["marks"])
+    assert head["marks"]["control"]["of"] == "run"
+    assert all(mark["badge"] and mark["says"].endswith(".") for mark in head["marks"].values())
+    assert head["runs"][0]["has"]["match"] is True
+    assert report.column("rank", 0) == [int(record.fields["match/rank"]) for record in made]
+    assert report.column("among", 0) == [int(record.fields["match/among"]) for record in made]
+    bit = 1 << head["mark_names"].index("truncated")
+    assert [bool(marks & bit) for marks in report.column("marks", 0)] == [record.truncated for record in made]
+    with load_archive(run) as archive:
+        marked = of_records(archive)
+    assert report.column("marks", 0) == marked.marks.tolist()
+    assert same(report.column("evidence", 0), marked.evidence)
 
 
 def test_a_row_of_the_archive_is_where_the_report_says(tmp_path, mmel):
