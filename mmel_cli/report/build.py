@@ -1,6 +1,7 @@
 """Write a report: the data of each run in chunks, then the page; what an earlier, longer report left goes last."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from mmel_cli.errors import UsageError
@@ -31,15 +32,13 @@ def build(folder: Path, runs: Sequence[ReportRun], evaluation: Evaluated | None 
     Returns:
         index.html.
     """
-    photos, names, title = PhotoPaths([folder, *(run.path for run in runs)], folder), set[str](), ""
-    for name, text in _data(folder, runs, photos, evaluation):
+    photos, app = PhotoPaths([folder, *(run.path for run in runs)], folder), assets()
+    names = set(app)
+    for name, text in chain(app.items(), _data(folder, runs, photos, evaluation)):
         write_text(folder / name, text)
         names.add(name)
-    app, title = assets(), _title(runs)
-    for name, text in app.items():
-        write_text(folder / name, text)
-    write_text(folder / REPORT, page(title, app, _at_start(runs, evaluation)))
-    _remove_others(folder, names | set(app))
+    write_text(folder / REPORT, page(_title(runs), app, _at_start(runs, evaluation)))
+    _remove_others(folder, names)
     return folder / REPORT
 
 
@@ -52,19 +51,26 @@ def build_single(file: Path, runs: Sequence[ReportRun], evaluation: Evaluated | 
         evaluation: the same.
         places: folders with `photos/`, in the order in which they are looked at.
 
-    Raises:
-        UsageError: for more than MOST_IN_ONE_FILE records.
+    Returns:
+        The file.
     """
-    records = len(runs[0].ids) * len(runs)
+    data = dict(_data(file.parent, runs, PhotoPaths(places, None), evaluation, single=True))
+    order = [*_at_start(runs, evaluation), *data]
+    write_text(file, single_page(_title(runs), assets(), {name: data[name] for name in order}))
+    return file
+
+
+def check_single(file: Path, records: int) -> None:
+    """Refuse more records than one page can take.
+
+    Raises:
+        UsageError: for more than MOST_IN_ONE_FILE.
+    """
     if records > MOST_IN_ONE_FILE:
         raise UsageError(
             f"--self-contained {file}: {count(records, 'record')} are too many for one page, which takes "
             f"{MOST_IN_ONE_FILE}; leave it out, and keep the folder of the report together"
         )
-    data = dict(_data(file.parent, runs, PhotoPaths(places, None), evaluation, single=True))
-    order = [*_at_start(runs, evaluation), *data]
-    write_text(file, single_page(_title(runs), assets(), {name: data[name] for name in order}))
-    return file
 
 
 def _data(

@@ -10,7 +10,7 @@ from mmel_cli.archive import Archive, load_archive
 from mmel_cli.archive.writer import SHARDS
 from mmel_cli.errors import UsageError
 from mmel_cli.names import count
-from mmel_cli.report.build import build, build_single
+from mmel_cli.report.build import build, build_single, check_single
 from mmel_cli.report.evaluation import find_evaluation
 from mmel_cli.report.head import FAILURES
 from mmel_cli.report.photos import PhotoPaths, draw_missing, missing_images
@@ -75,6 +75,8 @@ def report(
         several = len(opened) > 1
         ids = common_records(opened, None, events.message if several else lambda _line: None)
         runs = [_of(one.label, one.path, one.archive.info, one.archive, ids) for one in opened]
+        if place.file is not None:
+            check_single(place.file, len(ids) * len(runs))
         _tell(len(ids) * len(runs), events.message)
         with _entered(place, runs) as (folder, stop):
             photos = _draw(runs, folder, moved, events, stop)

@@ -3,12 +3,15 @@
 import json
 import os
 from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
+_PICTURES = ("photo", "thumb")
+_FILLED = "for(const n of['photo','thumb'])c[n]=c[n].map(function(i){return i<0?'':p[i]});"
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
@@ -21,24 +24,24 @@ def call(name: str, *arguments: Any) -> str:
     Raises:
         ValueError: for NaN and infinities, which JSON does not have.
     """
-    text = ",".join(json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")) for value in arguments)
-    for character, escaped in _ESCAPED.items():
-        text = text.replace(character, escaped)
-    return f"mmel.{name}({text});\n"
-
-
-_PICTURES = "function(p,c){for(const n of['photo','thumb'])c[n]=c[n].map(function(i){return i<0?'':p[i]});"
+    return f"mmel.{name}({_plain(arguments)});\n"
 
 
 def call_with_pictures(number: int, columns: dict[str, Any]) -> str:
     """The call for columns of records whose photos are data: URIs: each stands once, however many captions it has."""
-    places: dict[str, int] = {}
-    for name in ("photo", "thumb"):
-        for picture in columns[name]:
-            places.setdefault(picture, len(places)) if picture else None
-    numbered = {name: [places.get(picture, -1) for picture in columns[name]] for name in ("photo", "thumb")}
-    text = call("", list(places), columns | numbered).removeprefix("mmel.").removesuffix(";\n")
-    return f"({_PICTURES}mmel.records({number},c)}}){text};\n"
+    pictures = list(dict.fromkeys(picture for name in _PICTURES for picture in columns[name] if picture))
+    places = {picture: place for place, picture in enumerate(pictures)}
+    numbered = {name: [places.get(picture, -1) for picture in columns[name]] for name in _PICTURES}
+    function = f"function(p,c){{{_FILLED}mmel.records({number},c)}}"
+    return f"({function})({_plain((pictures, columns | numbered))});\n"
+
+
+def _plain(values: Sequence[Any]) -> str:
+    """The arguments of a call."""
+    text = ",".join(json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")) for value in values)
+    for character, escaped in _ESCAPED.items():
+        text = text.replace(character, escaped)
+    return text
 
 
 def numbers(values: np.ndarray) -> list[Any]:
