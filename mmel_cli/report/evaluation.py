@@ -2,13 +2,14 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmel_cli.names import count
 from mmel_cli.report.run import ReportRun
 from mmel_cli.runs.cells import as_text
 from mmel_cli.runs.folder import METRICS_FILE, TABLE
@@ -31,17 +32,30 @@ class Evaluated:
     columns: list[np.ndarray]
 
 
-def find_evaluation(folder: Path, runs: Sequence[ReportRun]) -> Evaluated | None:
-    """The evaluation in a folder, if there is one that can be read and it is of any of these runs."""
+def find_evaluation(folder: Path, runs: Sequence[ReportRun], say: Callable[[str], None]) -> Evaluated | None:
+    """The evaluation in a folder; None if there is none.
+
+    Args:
+        folder: of `mmel eval`.
+        runs: of the report.
+        say: told in a line why an evaluation, or a part of it, is left out: it cannot be read, or is of other runs or
+            of other pairs under the same names.
+    """
+    if not (folder / METRICS_FILE).is_file():
+        return None
     try:
         said = json.loads((folder / METRICS_FILE).read_text("utf-8"))
         numbers = _numbers(said["runs"], runs)
-        if all(number is None for number in numbers.values()):
-            return None
         names = [str(name) for name in said["metrics"]]
-        table = _read_table(folder / TABLE, names, numbers, runs)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error):
+        table, other = _read_table(folder / TABLE, names, numbers, runs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        say(f"{folder}: cannot be read ({type(error).__name__}: {error}); left out, run mmel eval again")
         return None
+    if all(number is None for number in numbers.values()):
+        say(f"{folder}: is of other runs, or they were made anew since; left out, run mmel eval again")
+        return None
+    if other:
+        say(f"{folder}: {count(other, 'row')} of another image or caption left out")
     metrics, columns = [], []
     for label, number in numbers.items():
         for name in names:
@@ -93,17 +107,21 @@ def _numbers(evaluated: Sequence[Mapping[str, Any]], runs: Sequence[ReportRun]) 
 
 def _read_table(
     path: Path, names: Sequence[str], numbers: Mapping[str, int | None], runs: Sequence[ReportRun]
-) -> dict[tuple[str, str], np.ndarray]:
-    """per_record.csv by label and metric; rows of records whose image or caption is another one count as missing."""
+) -> tuple[dict[tuple[str, str], np.ndarray], int]:
+    """per_record.csv by label and metric, and how many rows were of another image or caption than the record has."""
     labels = {as_text(label): label for label, number in numbers.items() if number is not None}
     expected = _pairs(runs[0])
     table: dict[tuple[str, str], np.ndarray] = {}
+    other = 0
     before = csv.field_size_limit(_LONGEST_CELL)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 label, known = labels.get(row["run"]), expected.get(row["id"])
-                if label is None or known is None or known[1:] != (row["image"], row["caption"]):
+                if label is None or known is None:
+                    continue
+                if known[1:] != (row["image"], row["caption"]):
+                    other += 1
                     continue
                 for name in names:
                     if row.get(name):
@@ -111,7 +129,7 @@ def _read_table(
                         values[known[0]] = float(row[name])
     finally:
         csv.field_size_limit(before)
-    return table
+    return table, other
 
 
 def _pairs(run: ReportRun) -> dict[str, tuple[int, str, str]]:

@@ -80,7 +80,7 @@ def report(
         _tell(len(ids) * len(runs), events.message)
         with _entered(place, runs) as (folder, stop):
             photos = _draw(runs, folder, moved, events, stop)
-            evaluation = find_evaluation(paths[0] / EVAL_FOLDER, runs)
+            evaluation = find_evaluation(paths[0] / EVAL_FOLDER, runs, events.message)
             if place.file is not None:
                 index = build_single(place.file, runs, evaluation, [folder, *paths])
             else:
@@ -94,7 +94,7 @@ def report_run(folder: Path, info: RunInfo, say: Callable[[str], None]) -> Path:
     Args:
         folder: of the run.
         info: of the run, if no record is finished.
-        say: told if it takes a while.
+        say: told if it takes a while, and what is left out.
     """
     with ExitStack() as stack:
         any_shard = any((folder / ARCHIVE).glob(SHARDS))
@@ -102,14 +102,14 @@ def report_run(folder: Path, info: RunInfo, say: Callable[[str], None]) -> Path:
         label = labels_of([folder])[0]
         run = _of(label, folder, archive.info if archive else info, archive, archive.ids if archive else ())
         _tell(len(run.ids), say)
-        return build(folder, [run], find_evaluation(folder / EVAL_FOLDER, [run]))
+        return build(folder, [run], find_evaluation(folder / EVAL_FOLDER, [run], say))
 
 
 def report_evaluation(folder: Path, opened: Sequence[Opened], ids: Sequence[str], say: Callable[[str], None]) -> Path:
     """The report of an evaluation in its folder, whose files have just been written; `say` as in `report_run`."""
     runs = [_of(one.label, one.path, one.archive.info, one.archive, ids) for one in opened]
     _tell(len(ids) * len(runs), say)
-    return build(folder, runs, find_evaluation(folder, runs))
+    return build(folder, runs, find_evaluation(folder, runs, say))
 
 
 def _tell(records: int, say: Callable[[str], None]) -> None:

@@ -254,10 +254,17 @@ def test_an_evaluation_of_other_records_or_one_that_cannot_be_read_is_left_out(e
     (tmp_path / "input/metadata.jsonl").write_text(rows)
     assert explained("--limit", 4, *alone, out="other", source=tmp_path / "input")[0] == 0
     shutil.copytree(tmp_path / "run/eval", other / "eval")
-    assert mmel("report", other)[0] == 0
+    code, _, err = mmel("report", other)
+    assert code == 0
+    assert "2 rows of another image or caption left out" in err
     report = Report(other)  # the same settings, but two captions of four
     assert [value is None for value in report.column("metrics")[0]] == [True, False, True, False]
-    (other / "eval/metrics.json").write_text("{")
-    assert mmel("report", other)[0] == 0
-    assert Report(other).head["metrics"] == []
-    assert "eval.js" not in Report(other).files
+    assert explained("--limit", 4, *alone, out="third", method="grad-eclip")[0] == 0
+    shutil.copytree(tmp_path / "run/eval", tmp_path / "third/eval")
+    for folder, damage, told in (("third", None, "is of other runs"), ("other", "{", "cannot be read")):
+        if damage:
+            (tmp_path / folder / "eval/metrics.json").write_text(damage)
+        code, _, err = mmel("report", tmp_path / folder)
+        assert (code, told in err.replace("\n", " ")) == (0, True), err
+        assert Report(tmp_path / folder).head["metrics"] == []
+        assert "eval.js" not in Report(tmp_path / folder).files
