@@ -146,12 +146,12 @@ class Page:
             raise PageError(told.get("exception", {}).get("description", told["text"]))
         return answer["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 20) -> Any:
+    def wait(self, script: str, seconds: float = 8) -> Any:
         """Until an expression is true; its value."""
         end = time.monotonic() + seconds
         while True:
             try:
-                if value := self.run(script):
+                if value := self.run(f"((value) => value instanceof Node || value)({script})"):
                     return value
             except PageError:
                 if time.monotonic() > end:

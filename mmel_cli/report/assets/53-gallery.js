@@ -9,13 +9,16 @@
   mmel.Gallery = class {
     constructor() {
       const several = store.head.runs.length > 1;
-      this.wish = { text: "", key: several && store.has("difference", 0) ? "difference" : "run", down: several && store.has("difference", 0), run: 0, marks: new Set(), beside: several };
+      const differs = several && store.has("difference", 0);
+      this.first = { text: "", key: differs ? "difference" : "run", down: differs, run: 0, marks: new Set() };
+      this.wish = { ...this.first, beside: several };
       this.rows = new Int32Array(0);
       this.address = "#";
       this.node = el("main", { class: "gallery", id: "gallery", tabindex: "-1" });
       this.sheets = el("div", { class: "sheets" });
       this.count = el("p", { class: "count", role: "status" });
-      this.node.append(this.tools(), this.count, this.says = el("p", { class: "says legendline" }), this.sheets);
+      this.lost = el("p", { class: "problem", role: "alert", hidden: true });
+      this.node.append(this.lost, this.tools(), this.count, this.says = el("p", { class: "says legendline" }), this.sheets);
       this.near = new IntersectionObserver((entries) => entries.forEach((entry) => this.turn(entry.target, entry.isIntersecting)), { rootMargin: "900px" });
       this.seen = new IntersectionObserver((entries) => entries.forEach((entry) => entry.target.card.come(entry.isIntersecting)), { rootMargin: "150px" });
       this.width = new ResizeObserver(() => { if (!this.node.hidden && this.across() !== this.columns) this.lay(); });
@@ -66,8 +69,8 @@
       const { text, key, down, run, marks } = this.wish;
       const said = new URLSearchParams();
       if (text) said.set("q", text);
-      if (key !== "run") said.set("sort", key);
-      if (down) said.set("down", "1");
+      if (key !== this.first.key || down !== this.first.down) said.set("sort", key);
+      if (said.has("sort") && down) said.set("down", "1");
       if (run) said.set("run", run);
       if (marks.size) said.set("marks", [...marks].join(","));
       this.address = `#${String(said).replaceAll("+", "%20")}`;
@@ -75,13 +78,13 @@
       return this.update();
     }
 
-    /* What an address wishes. */
-    read(said) {
-      const keys = mmel.order.keys(0).map(([key]) => key);
+    /* What an address wishes; what it does not say is as at first. */
+    read(said, address) {
+      this.address = address;
+      Object.assign(this.wish, this.first);
       if (said.has("q")) this.wish.text = said.get("q");
-      if (keys.includes(said.get("sort"))) this.wish.key = said.get("sort");
-      if (said.has("sort") || said.has("down")) this.wish.down = said.get("down") === "1";
-      if (Number(said.get("run")) < store.head.runs.length) this.wish.run = Number(said.get("run")) || 0;
+      if (mmel.order.keys(0).some(([key]) => key === said.get("sort"))) Object.assign(this.wish, { key: said.get("sort"), down: said.get("down") === "1" });
+      if (said.get("run") in store.head.runs) this.wish.run = Number(said.get("run"));
       if (said.has("marks")) this.wish.marks = new Set(said.get("marks").split(","));
       return this.update();
     }
@@ -121,6 +124,12 @@
         this.boxes.forEach(([input]) => { input.checked = wish.marks.has(input.value); });
         this.marksTitle.textContent = wish.marks.size ? `Marks (${wish.marks.size})` : "Marks";
       }
+    }
+
+    /* A record that was asked for and is not there; null once another address is. */
+    miss(id) {
+      this.lost.hidden = id === null;
+      this.lost.textContent = id === null ? "" : `This report has no record ${mmel.page.printable(id)}.`;
     }
 
     across() {

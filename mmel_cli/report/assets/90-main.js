@@ -19,6 +19,7 @@
     mmel.display.set({ opacity: store.head.opacity });
     const gallery = new mmel.Gallery();
     const record = new mmel.RecordPage(() => gallery.flat || new Int32Array(0));
+    Object.assign(mmel, { gallery, recordPage: record });
     const help = mmel.about.keys();
     parts = { gallery, record, charts: new mmel.ChartsPage(), failed: { node: mmel.about.failed() }, about: { node: mmel.about.page() } };
     const failed = store.head.failed.reduce((a, b) => a + b, 0);
@@ -44,17 +45,18 @@
     }
     const said = new URLSearchParams(address.replaceAll("+", "%2B"));
     const row = said.has("n") ? Number(said.get("n")) : said.has("r") ? store.rowOf(said.get("r")) : null;
+    parts.gallery.miss(null);
     if (row === null) {
       const first = !parts.gallery.groups;
       show("gallery");
-      if (first || (address && `#${address}` !== parts.gallery.address)) parts.gallery.read(said);
+      if (first || `#${address}` !== parts.gallery.address) parts.gallery.read(said, `#${address}`);
       else if (parts.gallery.across() !== parts.gallery.columns) parts.gallery.lay();
       return;
     }
-    if (!parts.gallery.groups) parts.gallery.read(new URLSearchParams()).then(() => { if (shown === "record") parts.record.tellPlace(); });
+    if (!parts.gallery.groups) parts.gallery.read(new URLSearchParams(), "#").then(() => { if (shown === "record") parts.record.tellPlace(); });
     if (!(row >= 0 && row < store.count)) {
       show("gallery");
-      parts.gallery.count.textContent = `This report has no record ${mmel.page.printable(said.get("r") ?? said.get("n"))}.`;
+      parts.gallery.miss(said.get("r") ?? said.get("n"));
       return;
     }
     show("record");
@@ -63,6 +65,7 @@
 
   /* The address of a wish of the gallery; no entry in the history. */
   main.rewrite = (address) => {
+    main.tabs[0].href = address;
     if (shown === "gallery" && location.hash !== address) location.replace(address);
   };
 
