@@ -75,7 +75,7 @@ def test_panels_of_words_are_refused_in_one_line_without_words(words_run, panels
     assert not words_run.folder.exists()
 
 
-def test_without_pictures_nothing_is_refused_and_the_cards_have_shares(words_run):
+def test_without_pictures_nothing_is_refused_and_the_report_has_shares(words_run):
     code, _, err = words_run("--words", "--set", "heatmaps=false", "--set", "words.phrase=alone")
     assert code == 0, err
     report = Report(words_run.folder)

@@ -179,8 +179,12 @@ def test_fuse_copies_them_and_eval_does_not_pay_for_them(photos, tiny, tmp_path,
     with load_archive(fused) as archive:
         assert all(np.array_equal(r.word_values, wanted[r.image, r.caption]) for r in archive)
         assert archive.info.config["word_values"] is True
-    assert len(cards(fused)) == 6
-    assert all(len(words) == 3 for words in cards(fused).values())
+    report = Report(fused)
+    pairs = zip(report.column("image"), report.column("caption"), strict=True)
+    assert len(report.column("id")) == 6
+    for n, pair in enumerate(pairs):
+        assert [single(value) for value in report.maps(0, n)["values"]] == list(wanted[pair])
+    assert [len(report.maps(0, n)["words"]) for n in range(6)] == [3] * 6
     code, _, err = mmel("eval", run, "--metrics", "max-sensitivity,randomisation", "--limit", 2)
     assert code == 0, err
 
