@@ -1,6 +1,5 @@
 """mmel report."""
 
-import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,6 @@ from typing import Annotated
 import typer
 
 from mmel_cli.cli import console, options
-from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 from mmel_cli.names import count
 
 
@@ -46,6 +44,3 @@ def report(
         photos = f", {count(made.photos, 'photo')} read from the input" if made.photos else ""
         console.result(f"{count(made.records, 'record')} of {count(len(made.runs), 'run')}{photos}")
         console.result(f"Report: {made.report}")
-    if made.signal is not None:
-        console.say("Stopped: photos are missing; run the same command again to go on")
-        raise typer.Exit(EXIT_TERMINATED if made.signal == signal.SIGTERM else EXIT_INTERRUPTED)

@@ -26,13 +26,12 @@ _MANY = 1000  # records whose report takes seconds
 
 @dataclass(frozen=True)
 class Made:
-    """What `mmel report` made; `signal` ended it early."""
+    """What `mmel report` made."""
 
     report: str
     records: int
     runs: list[str]  # their labels
     photos: int  # that were made from the input
-    signal: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,14 +77,14 @@ def report(
         if place.file is not None:
             check_single(place.file, len(ids) * len(runs))
         _tell(len(ids) * len(runs), events.message)
-        with _entered(place, runs) as (folder, stop):
-            photos = _draw(runs, folder, moved, events, stop)
+        with _entered(place, runs) as folder:
+            photos = _draw(runs, folder, moved, events)
             evaluation = find_evaluation(paths[0] / EVAL_FOLDER, runs, events.message)
             if place.file is not None:
                 index = build_single(place.file, runs, evaluation, [folder, *paths])
             else:
                 index = build(folder, runs, evaluation)
-    return Made(str(index), len(ids), labels, photos, stop.signal)
+    return Made(str(index), len(ids), labels, photos)
 
 
 def report_run(folder: Path, info: RunInfo, say: Callable[[str], None]) -> Path:
@@ -148,32 +147,32 @@ def _place(paths: Sequence[Path], out: Path | None, single: Path | None) -> Plac
 
 
 @contextmanager
-def _entered(place: Place, runs: Sequence[ReportRun]) -> Iterator[tuple[Path, Stop]]:
+def _entered(place: Place, runs: Sequence[ReportRun]) -> Iterator[Path]:
     """The folder, locked; of one file, a folder for photos that is gone afterwards."""
     if place.file is not None:
         with tempfile.TemporaryDirectory() as scratch:
-            yield Path(scratch), Stop()
+            yield Path(scratch)
         return
-    with RunFolder(place.folder, place.kind) as folder:
+    with RunFolder(place.folder, place.kind, stop=Stop(at_once=True)) as folder:
         if place.kind is REPORTED:
             content = {"runs": [{"label": run.label, "path": str(run.path.resolve())} for run in runs]}
             if folder.notes().get("runs") != content["runs"]:
                 for pictures in (PHOTOS, THUMBNAILS):  # of other runs
                     folder.remove_pictures(pictures)
             folder.note(content)
-        yield place.folder, folder.stop
+        yield place.folder
 
 
-def _draw(runs: Sequence[ReportRun], folder: Path, moved: Path | None, events: Events, stop: Stop) -> int:
+def _draw(runs: Sequence[ReportRun], folder: Path, moved: Path | None, events: Events) -> int:
     """Photos that no run has, from the input of the first run that can give them."""
     photos, drawn = PhotoPaths([folder, *(run.path for run in runs)], folder), 0
     for run in runs:
         missing = missing_images(run, photos)
-        if not missing or stop.asked():
+        if not missing:
             break
         if run.path.is_dir() or moved is not None:
             source = find_input(run.path, run.info, moved)
-            drawn += draw_missing(source, missing, run, folder, events.message, stop.asked)
+            drawn += draw_missing(source, missing, run, folder, events.message)
         else:
             events.message(f"No photos: {run.path} is a file, which does not say where its images lie; give --data")
     return drawn

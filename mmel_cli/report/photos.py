@@ -70,7 +70,6 @@ def draw_missing(
     run: ReportRun,
     folder: Path,
     say: Callable[[str], None],
-    stopped: Callable[[], bool],
 ) -> int:
     """Write photo and thumbnail of images into a folder, from the input of the run; how many there are then.
 
@@ -82,7 +81,6 @@ def draw_missing(
         run: says which images are refused and how large photos are.
         folder: with `photos/` and `thumbnails/`.
         say: takes the line.
-        stopped: whether to leave off.
     """
     if not missing:
         return 0
@@ -104,10 +102,10 @@ def draw_missing(
 
     wanted = (sample for sample in source.samples() if left.pop(sample.image, None) is not None)
     with ThreadPoolExecutor(_WORKERS) as pool:
-        while (window := list(islice(wanted, _WINDOW))) and not stopped():
+        while window := list(islice(wanted, _WINDOW)):
             for wrong in pool.map(draw, window):
                 written, first = written + (not wrong), first or wrong
-    if written < len(missing) and not stopped():
+    if written < len(missing):
         why = first or f"{next(iter(left))} is not in the input any more"
         say(f"No photos of {count(len(missing) - written, 'image')}: {why}")
     return written

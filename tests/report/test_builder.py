@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from base64 import b64decode
@@ -20,6 +21,7 @@ from report_data import Report, arguments, single
 from mmel_cli.archive import ArchiveOptions, ShardWriter, load_archive
 from mmel_cli.fields import MAP, MATCH_AMONG, MATCH_RANK, PHRASE_REGIONS, WORD_REGIONS, WORD_VALUE, Field
 from mmel_cli.render import photo_name
+from mmel_cli.report import build as build_module
 from mmel_cli.report.scripts import call, numbers, units
 from mmel_cli.trust import RECORD_MARKS, of_records
 from mmel_cli.types import Explanation, RunInfo, Word
@@ -455,3 +457,21 @@ def test_settings_of_a_stranger_do_not_stop_the_report(tmp_path, mmel):
     head = Report(run).head
     assert head["colormap"]["name"] == "inferno"
     assert head["runs"][0]["layer_weights"] is None
+
+
+def test_an_interruption_ends_it_at_once_and_the_same_command_mends_it(tmp_path, mmel, monkeypatch):
+    run = tmp_path / "run"
+    write(run, 70)
+
+    def interrupt(name):
+        if name == "details-0-00004.js":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    real = build_module.write_text
+    monkeypatch.setattr(build_module, "write_text", lambda path, text: (interrupt(path.name), real(path, text)))
+    assert mmel("report", run)[0] == 130
+    assert not (run / "index.html").exists()
+    monkeypatch.undo()
+    done = subprocess.run([sys.executable, "-m", "mmel_cli", "report", str(run)], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert len(Report(run).files) == 1 + 1 + 2 + 9
