@@ -2,7 +2,7 @@
 /* Data of the report: what the data files register, how a record is read from them, and chunks that come when needed. */
 (function () {
   const mmel = (window.mmel = {});
-  const BUDGET = 96 * 2 ** 20; // bytes of decoded chunks that are kept
+  const BUDGET = 32 * 2 ** 20; // bytes of decoded chunks that are kept
   const requested = new Map(); // chunk name -> {promise, resolve, reject}
   const kept = new Map(); // chunk name -> chunk, the one used last at the end
   const inlined = new Map(); // chunks that a single file holds: never let go

@@ -44,11 +44,12 @@
     return Math.max(signed ? -1 : 0, Math.min(1, finite(value) / top));
   });
 
-  /* Pillow's bicubic resize of a grid; `smooth` false: each cell in one colour. */
+  /* Pillow's bicubic resize of a grid; `smooth` false: each cell in one colour. What it gives is overwritten by its next
+     call: a gallery asks often, and memory that is let go comes back late. */
   maths.resize = (values, [h, w], [height, width], smooth = true) => {
     const across = smooth ? bicubic(w, width) : nearest(w, width);
     const down = smooth ? bicubic(h, height) : nearest(h, height);
-    const rows = new Float32Array(h * width);
+    const rows = room(0, h * width);
     for (let y = 0; y < h; y++) {
       for (let x = 0; x < width; x++) {
         const [first, weights] = across[x];
@@ -57,7 +58,7 @@
         rows[y * width + x] = sum;
       }
     }
-    const full = new Float32Array(height * width);
+    const full = room(1, height * width).fill(0);
     for (let y = 0; y < height; y++) {
       const [first, weights] = down[y];
       for (let k = 0; k < weights.length; k++) {
@@ -68,6 +69,12 @@
     }
     return full;
   };
+
+  const rooms = [new Float32Array(0), new Float32Array(0)];
+  function room(k, length) {
+    if (rooms[k].length < length) rooms[k] = new Float32Array(length);
+    return rooms[k].subarray(0, length);
+  }
 
   function nearest(from, to) {
     return Array.from({ length: to }, (_, x) => [Math.min(from - 1, Math.floor(((x + 0.5) * from) / to)), [1]]);

@@ -38,7 +38,7 @@
     const [wide, high] = [Math.max(1, edges[2] - edges[0]), Math.max(1, edges[3] - edges[1])];
     const signed = spec.view === "signed";
     const heat = maths().resize(maths().scaled(spec.values, spec.top, signed), spec.grid, [high, wide], spec.cells !== "cells");
-    const pixels = context.createImageData(wide, high);
+    const pixels = sheet(wide, high);
     paint(pixels.data, heat, signed ? diverging() : positive(draw.table(spec.table)), spec.opacity, signed ? -1 : 0);
     context.putImageData(pixels, edges[0], edges[1]);
     frame(context, edges, width, height);
@@ -62,7 +62,7 @@
       const shown = maths().resize(spec.maps[k].map((value) => (Number.isFinite(value) ? value / top : 0)), spec.grid, [high, wide], spec.cells !== "cells");
       for (let p = 0; p < shown.length; p++) if (shown[p] > best[p]) { best[p] = shown[p]; owner[p] = k; }
     });
-    const pixels = context.createImageData(wide, high);
+    const pixels = sheet(wide, high);
     for (let p = 0; p < best.length; p++) {
       const alpha = PHRASE_OPACITY * Math.min(1, best[p]);
       const under = PALE[1] * (1 - alpha);
@@ -98,6 +98,13 @@
     const { above, below } = mmel.store.head.diverging;
     return (value) => (value > 0 ? above : below);
   };
+
+  /* Pixels to fill, all of them, used again while their size stays. */
+  let last = null;
+  function sheet(wide, high) {
+    if (!last || last.width !== wide || last.height !== high) last = new ImageData(wide, high);
+    return last;
+  }
 
   /* Bicubic overshoot is clipped; below 0 only a signed view has a colour. */
   function paint(data, heat, colour, opacity, least) {

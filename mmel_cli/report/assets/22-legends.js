@@ -40,7 +40,8 @@
     const rgb = palette[k] || [150, 150, 150];
     const chip = el("span", { class: "chip", text: String(k + 1) });
     chip.style.backgroundColor = colour(rgb);
-    chip.style.color = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 140 ? "#111" : "#fff";
+    const linear = rgb.map((level) => (level / 255) ** 2.2);
+    chip.style.color = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.18 ? "#111" : "#fff"; // what stands out more
     return chip;
   };
 

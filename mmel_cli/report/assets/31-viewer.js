@@ -11,7 +11,7 @@
       this.events = events;
       this.source = { kind: "map" };
       this.photo = el("img", { class: "photo", draggable: "false", alt: "" });
-      this.canvas = el("canvas", { class: "overlay", role: "img" });
+      this.canvas = el("canvas", { class: "overlay", role: "img", "aria-label": "Heatmap, not drawn yet" });
       this.cell = el("div", { class: "cell", hidden: true });
       this.frame = el("div", { class: "box", hidden: true });
       this.plane = el("div", { class: "plane" }, this.photo, this.canvas, this.cell, this.frame);

@@ -22,7 +22,7 @@
       const i = this.rows[0];
       const [height, width] = store.size(i);
       const address = store.picture("thumb", i) || store.picture("photo", i);
-      const canvas = el("canvas", { class: "overlay", role: "img" });
+      const canvas = el("canvas", { class: "overlay", role: "img", "aria-label": "Heatmap, not drawn yet" });
       const factor = CANVAS / Math.max(height, width);
       canvas.width = Math.max(1, Math.round(width * factor));
       canvas.height = Math.max(1, Math.round(height * factor));
@@ -75,12 +75,18 @@
       if (near) this.load();
     }
 
+    /* Before it is thrown away: canvases hold their memory until they are collected. */
+    close() {
+      this.near = false;
+      for (const { canvas } of this.pictures) canvas.width = 0;
+    }
+
     async load() {
       const row = this.chosen;
       for (const picture of this.pictures) {
         try {
           if (!picture.record) picture.record = await store.map(picture.run, row);
-          if (this.chosen !== row) return;
+          if (this.chosen !== row || !this.near) return;
           this.paint(picture);
         } catch (error) {
           picture.canvas.setAttribute("aria-label", error.message);

@@ -167,7 +167,7 @@
         sheet.cards.forEach((card) => this.seen.observe(card.node));
       } else if (!near && sheet.cards && !sheet.contains(document.activeElement)) {
         sheet.style.height = `${sheet.getBoundingClientRect().height}px`;
-        sheet.cards.forEach((card) => this.seen.unobserve(card.node));
+        sheet.cards.forEach((card) => { this.seen.unobserve(card.node); card.close(); });
         sheet.cards = null;
         sheet.replaceChildren();
       }

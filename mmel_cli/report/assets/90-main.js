@@ -19,9 +19,10 @@
     mmel.display.set({ opacity: store.head.opacity });
     const gallery = new mmel.Gallery();
     const record = new mmel.RecordPage(() => gallery.flat || new Int32Array(0));
-    Object.assign(mmel, { gallery, recordPage: record });
+    
     const help = mmel.about.keys();
     parts = { gallery, record, charts: new mmel.ChartsPage(), failed: { node: mmel.about.failed() }, about: { node: mmel.about.page() } };
+    Object.assign(mmel, { gallery, recordPage: record, charts: parts.charts });
     const failed = store.head.failed.reduce((a, b) => a + b, 0);
     const tabs = [["#", "Records"], ["#charts", store.evaluation ? "Evaluation" : "Charts"], ...(failed ? [["#failed", `Failed (${failed.toLocaleString("en")})`]] : []), ["#about", store.head.runs.length > 1 ? "Runs" : "Run"]];
     const keys = el("button", { type: "button", class: "help", text: "?", "aria-label": "Keys", title: "Keys (?)", onclick: () => help.showModal() });
