@@ -21,7 +21,10 @@ HEIGHTS = {400: 860, 1600: 1000}
 def shoot(page: Page, index: Path, record: str, view: str, save: dict[str, Path], *, whole: bool) -> None:
     """Save each part of the report under the path that its name has."""
     page.open(f"file://{index}", PAINTED)
-    page.wait("[...document.querySelectorAll('.card img')].slice(0, 4).every((n) => n.complete)")
+    page.wait(
+        "[...document.querySelectorAll('.card img')].every((n) => n.complete"
+        " || n.getBoundingClientRect().top > innerHeight)"
+    )
     time.sleep(0.8)  # the last maps on the screen
     page.screenshot(save["gallery"])
     page.run(f"mmel.display.set({{view: {json.dumps(view)}}})")

@@ -220,7 +220,7 @@ def test_pixels_are_coloured_by_the_rules_of_the_pictures(record, archive, view,
     assert ticks[0] == (pytest.approx(-top, rel=5e-3) if signed else 0)
     said = record.text(".legend")
     assert ("One scale for the whole run" if scale == "run" else "This record's own scale") in said
-    assert ("signed view shows them" in said) is not signed
+    assert ("for and against\u201d shows them" in said) is not signed
 
 
 def test_overlay_and_opacity(record):
@@ -307,7 +307,7 @@ def test_a_box_lights_the_words_up_by_what_they_have_inside(record, archive):
     assert f"rows {row} to {row}, columns {column - 2} to {column}" in record.text(".boxed")
 
 
-def test_phrases_have_colours_of_their_own(record):
+def test_phrases_have_colours_and_values_of_their_own(record, archive):
     record.run("mmel.display.set({view: 'phrases'})")
     assert record.run("document.querySelector('.photo').classList.contains('grey')")
     assert record.texts(".legend .chips li")[0].endswith("the old")
@@ -317,6 +317,11 @@ def test_phrases_have_colours_of_their_own(record):
     assert len(full) > 50
     nearest = np.abs(full[:, None] - palette).sum(-1).min(1)
     assert np.median(nearest) < 90
+    record.hover(STAGE, (0.5, 0.5))
+    row, column = (int(n) for n in re.findall(r"\d+", record.text(".reading"))[:2])
+    phrases = archive["im01.png#2"].fields["phrases/map"]
+    told = [number(text) for text in record.texts(".reading .value")]
+    assert told == [float(f"{value:.6g}") for value in phrases[:, row, column]]
 
 
 def test_keys_lead_from_record_to_record(record):

@@ -14,7 +14,7 @@
     const top = `${high > scale.top * 1.000001 ? "\u2265 " : ""}${short(scale.top)}`;
     const bottom = `${low < -scale.top * 1.000001 ? "\u2264 " : ""}${short(-scale.top)}`;
     const ticks = signed ? [bottom, short(-scale.top / 2), "0", short(scale.top / 2), top] : ["0", short(scale.top / 2), top];
-    const below = !signed && low < 0 ? " Values below 0 are not drawn: the signed view shows them." : "";
+    const below = !signed && low < 0 ? " Values below 0 are not drawn: \u201cfor and against\u201d shows them." : "";
     return [
       el("div", { class: "barred" }, bar, el("div", { class: "ticks" }, ticks.map((text) => el("span", { text })))),
       el("p", { class: "says" }, `Colour: ${what}, in the map's own unit, as archived. `,

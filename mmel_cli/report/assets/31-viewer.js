@@ -109,12 +109,15 @@
       this.canvas.height = Math.max(1, Math.round(this.stage.clientHeight * sharp));
       this.canvas.hidden = !now.overlay;
       const ground = { grid: this.record.grid, box: this.record.box, size, ...now };
-      const coloured = now.view === "phrases" && this.source.kind === "map" && this.details?.phrases.length > 0;
+      const coloured = this.inPhrases();
       this.photo.classList.toggle("grey", coloured && now.overlay);
       if (coloured) this.drawPhrases(ground);
       else this.drawMap(ground);
       this.read(this.point ?? null);
     }
+
+    /* Whether each phrase has a colour of its own now. */
+    inPhrases() { return mmel.display.now.view === "phrases" && this.source.kind === "map" && this.details?.phrases.length > 0; }
 
     drawMap(ground) {
       const shown = this.shown();
@@ -142,11 +145,12 @@
         return;
       }
       this.lie(this.cell, mmel.maths.pixelsOf(at, at, this.record.box, this.record.grid));
-      const shown = this.shown();
-      const value = shown.values[at[0] * this.record.grid[1] + at[1]];
-      this.reading.replaceChildren(
-        `Row ${at[0]}, column ${at[1]}: `, el("b", { class: "value", text: mmel.page.exact(value) }), el("span", { class: "faint", text: ` in ${shown.what}` }));
       this.cellAt = at;
+      const cell = at[0] * this.record.grid[1] + at[1];
+      const value = (values) => el("b", { class: "value", text: mmel.page.exact(values[cell]) });
+      const shown = this.inPhrases() ? null : this.shown();
+      this.reading.replaceChildren(`Row ${at[0]}, column ${at[1]}: `, ...(shown ? [value(shown.values), el("span", { class: "faint", text: ` in ${shown.what}` })]
+        : [...this.details.phrases.flatMap((values, k) => [mmel.legends.chip(k), value(values), " "]), el("span", { class: "faint", text: "evidence for each phrase" })]));
     }
 
     /* The box, in cells; null takes it away. */

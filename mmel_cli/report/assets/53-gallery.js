@@ -182,7 +182,7 @@
     tellScale() {
       const { now } = mmel.display;
       const several = store.head.runs.length > 1;
-      const colours = now.view === "signed" ? "Colour: evidence for the caption (" : "Bright colour: evidence for the caption that is chosen below the picture; where there is none, the photo shows as it is. ";
+      const colours = now.view === "signed" ? "Colour: where the method sees evidence for the caption (" : `Bright colour: where ${several ? "the method of a run" : `the method ${store.head.runs[0].method}`} sees evidence for the caption that is chosen below the picture; where it sees none, the photo shows as it is. `;
       const own = now.scale === "record"
         ? "Each picture is on its own scale: compare places within one, not strengths between two."
         : `One scale for the whole run${several ? ", one for each run" : ""}: the same colour is the same value in every picture${several ? " of a run; runs have units of their own, so do not compare strengths between them" : ""}.`;

@@ -16,7 +16,9 @@
   /* What a map of a run cannot carry. */
   about.marks = () => {
     const { runs, marks } = store.head;
-    const items = runs.flatMap((run) => (run.marks || []).filter((name) => marks[name]).map((name) => el("li", {}, mmel.page.badge(marks[name]), " ", runs.length > 1 ? [said(run.label), ": "] : null, marks[name].says)));
+    const marked = (name) => runs.filter((run) => (run.marks || []).includes(name));
+    const items = Object.keys(marks).filter((name) => marked(name).length).map((name) => el("li", {}, mmel.page.badge(marks[name]), " ",
+      marked(name).length < runs.length ? [said(mmel.page.listed(marked(name).map((run) => run.label))), ": "] : runs.length > 1 ? "all runs: " : null, marks[name].says));
     return items.length ? el("ul", { class: "marks banner", "aria-label": "About the whole run" }, items) : null;
   };
 
