@@ -70,6 +70,8 @@ def record_of(number, info, rng, record_id, image, caption):
         tokens=tuple(word.text for word in words),
         words=words,
         logit=1.0,
+        against=f"not {caption}" if info.against else None,
+        against_score=0.125 if info.against else None,
     )
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
-from pages import ALL, info_of, report, write_evaluation, write_run
+from pages import ALL, FLOW, info_of, report, write_evaluation, write_run
 
 from mmel_cli.archive import load_archive
-from mmel_cli.fields import MAP
+from mmel_cli.fields import MAP, WORD_VALUE
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
@@ -329,6 +329,21 @@ def test_a_run_without_words_layers_or_match_copes(page, tmp_path):
     page.key("Escape")
     page.wait("!document.getElementById('gallery').hidden")
     assert "match (rank of the caption)" not in page.texts(".tools select option")
+
+
+def test_a_run_of_differences_says_what_is_explained(page, tmp_path):
+    info = info_of("flow", (MAP, FLOW, WORD_VALUE), config={"method": {"name": "flow"}, "against": {"text": "other"}})
+    run = write_run(tmp_path / "run", info, images=2)
+    report(run)
+    page.open(f"file://{run}/index.html", CARDS)
+    assert "rather than not a red dog on grass 0" in page.text(".card .captions li")
+    assert "the difference of their two cosines" in page.text(".legendline")
+    page.run("location.hash = '#n=1'")
+    page.wait("document.querySelector('.layers canvas')")
+    assert page.text("#record h2") == "two cats 1 rather than not two cats 1"
+    assert "Words and phrases are of the caption's own cosine" in page.text("#record")
+    assert "Cosine of image and the other text\t0.125000" in page.text("#record .facts")
+    assert "null" not in page.text("#record")
 
 
 def test_values_that_are_no_numbers_are_said_to_be_none(page, tmp_path):

@@ -46,7 +46,7 @@
       });
       const pick = names.length > 1 ? select("of", names.map((name) => [name, name]), this.name, (name) => { this.name = name; this.show(this.i, this.record, this.details); }) : null;
       return [
-        el("h3", {}, "Layers"), pick,
+        el("h3", {}, "Layers"), ...(pick ? [pick] : []),
         el("p", { class: "says" }, `${this.name}, layer by layer, as archived; one scale for all layers of this record.${weights ? ` A layer's weight is what its part is multiplied by in the sum that makes the map (METHOD 3); ${this.name} is an ingredient of that part.` : ""}`),
         el("div", { class: "multiples" }, cards),
       ];

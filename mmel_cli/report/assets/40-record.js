@@ -40,6 +40,7 @@
       this.viewers = store.head.runs.map((_, run) => new mmel.Viewer(run, events, several));
       this.settings = new mmel.Settings(store.head.runs.some((run) => run.has.phrases));
       this.title = el("h2", { class: "captioned", tabindex: "-1" });
+      this.explained = el("p", { class: "says", hidden: true, text: "The map explains the difference of the two cosines: why the model finds the caption, rather than the other text, in the image. Words and phrases are of the caption's own cosine." });
       this.position = el("span", { class: "faint" });
       this.side = el("div", { class: "side" });
       this.below = el("div");
@@ -54,7 +55,7 @@
           this.back = el("a", { href: "#", class: "back", text: "\u2190 All records" }),
           button("\u2039 Previous", "Previous record (left arrow or k)", () => this.step(-1)),
           button("Next \u203a", "Next record (right arrow or j)", () => this.step(1)), this.position),
-        this.title,
+        this.title, this.explained,
         el("div", { class: several ? "columns stacked" : "columns" },
           el("div", { class: "pictures" },
             el("div", { class: several ? "viewers several" : "viewers" }, this.viewers.map((viewer) => viewer.node)),
@@ -72,6 +73,7 @@
       const { i } = this;
       const against = store.against(i);
       this.title.replaceChildren(said(store.caption(i)));
+      this.explained.hidden = against === null;
       if (against !== null) this.title.append(el("span", { class: "faint", text: " rather than " }), said(against));
       if (store.truncated(i)) this.title.append(el("span", { class: "faint small", text: ` (longer than the model reads${against !== null ? ", this or the other text" : ""}: the end was cut)` }));
       this.tellPlace();

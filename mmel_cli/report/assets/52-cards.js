@@ -47,7 +47,8 @@
       const button = several
         ? el("button", { type: "button", class: "pick", "aria-pressed": "false", title: "Show this caption's map", onclick: () => this.choose(row) }, said(store.caption(row)))
         : el("a", { class: "pick", href: mmel.page.address(row) }, said(store.caption(row)));
-      const node = el("li", {}, button, el("span", { class: "numbers" }, el("span", { text: numbers.join(" · ") }), [...marks.values()].map(mmel.page.badge),
+      const against = store.against(row);
+      const node = el("li", {}, button, against === null ? null : el("span", { class: "small faint" }, "rather than ", said(against)), el("span", { class: "numbers" }, el("span", { text: numbers.join(" · ") }), [...marks.values()].map(mmel.page.badge),
         several ? el("a", { class: "open", href: mmel.page.address(row), text: "open", "aria-label": `Open: ${mmel.page.printable(store.caption(row))}` }) : null));
       return { row, node, button };
     }
