@@ -99,6 +99,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     Each word's value is what the score loses without it. That takes one text forward a word and distinct caption (5 to
     10 % more time at the size of ViT-B/16, for short captions); --set word_values=false saves it on very large inputs.
 
+    Each score is compared with those of 64 captions of INPUT on the same image: the archive has its rank (match/rank of
+    match/among), and records whose map says little are counted at the end, by reason; --set match.captions=0 leaves the
+    comparison out.
+
     --words gives words x regions: the share of the score that each word of a caption has, and where in the image it
     comes from, and the same of each phrase that names something; pictures show a colour for each phrase, or a small
     map with --set heatmap.panels=words. It takes up

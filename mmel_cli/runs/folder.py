@@ -89,6 +89,18 @@ TRAINED = FolderKind(
 )
 
 
+class _Exact(yaml.SafeDumper):
+    """Texts come back as they were: in plain or single quotes PyYAML reads a next line (U+0085) as a space."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if "\x85" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Exact.add_representer(str, _text)
+
+
 class RunFolder:
     """One command's folder while it works there; a context manager.
 
@@ -154,7 +166,8 @@ class RunFolder:
 
     def note(self, content: dict[str, Any]) -> None:
         """Write the marker: what the folder was made from."""
-        text = yaml.safe_dump({"format": self.kind.format} | content, sort_keys=False, allow_unicode=True)
+        noted = {"format": self.kind.format} | content
+        text = yaml.dump(noted, Dumper=_Exact, sort_keys=False, allow_unicode=True)
         self.write_text(self.kind.marker, text)
 
     def notes(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from mmel_cli.attribution import METHODS
 from mmel_cli.fields import RESIDUAL
 from mmel_cli.model import Match
 from mmel_cli.pipelines import matching
+from mmel_cli.runs import EXPLAINED, RunFolder
 from mmel_cli.trust import RECORD_MARKS, find_mark, of_records
 
 NOUNS = ("dog", "cat", "grass", "red cat", "photo of a dog", "blue dog on the grass", "DOG")
@@ -290,3 +291,32 @@ def test_summary_and_terminal_count_what_records_say(tmp_path, mmel):
             assert f"Warning: {find_mark(mark).says}" in err.replace("\n", " ")
     assert parts["own"] < 0.1
     assert parts["other"] > 0.7
+
+
+def test_captions_of_any_characters_come_back_from_run_yaml(tmp_path):
+    odd = (
+        "a\x85b",
+        "\x85",
+        " a: b # c ",
+        "\u2028\u2029",
+        "\ufeffx",
+        "'\"\\",
+        "- a",
+        "yes",
+        "null",
+        "1e3",
+        "\U0001f600\x7f",
+        "\r\n\t",
+    )
+    texts = matching.MatchTexts(odd, (frozenset({"b\x85.png", "é.png"}), *[frozenset()] * (len(odd) - 1)))
+    with RunFolder(tmp_path / "run", EXPLAINED) as folder:
+        folder.note({"match": texts.plain()})
+        assert matching.MatchTexts.noted(folder.notes()) == texts
+    for damaged in (
+        {},
+        {"match": "a"},
+        {"match": [1]},
+        {"match": [{"caption": 1, "images": []}]},
+        {"match": [{"caption": "a"}]},
+    ):
+        assert matching.MatchTexts.noted(damaged) is None
