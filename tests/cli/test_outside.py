@@ -81,7 +81,7 @@ def test_a_method_with_new_raw_maps_needs_nothing_but_the_registry(photos, tiny,
 
 
 def test_channels_keep_what_their_name_says_of_any_method(photos, tiny, tmp_path, mmel, outside):
-    kept = {"map", "tokens/strongest", "words/value"}
+    kept = {"map", "tokens/strongest", "words/value", "match/rank", "match/among", "high_norm"}
     for channels, names in (("layers", kept), ("final", kept)):
         run = tmp_path / channels
         code, _, err = mmel(
