@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmel_cli.model.adapter import Adapter
+from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.model.leave_out import LeftOut, Worded
 from mmel_cli.model.many_texts import ByCaption, ManyTexts
 
@@ -44,6 +44,7 @@ class Match:
         self.texts = tuple(texts)
         self._reads, self._left_out = ManyTexts(model), left_out
         self._kept = ByCaption[str, Tensor](_MOST, len)
+        self._embeds: Tensor | None = None
 
     def ranks(
         self,
@@ -54,6 +55,8 @@ class Match:
     ) -> tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]]:
         """Of each pair: 1 + how many of the compared texts score at least as high, and 1 + how many there are.
 
+        A text that exhausts the memory by itself, beside one pair, is compared with nothing from then on.
+
         Args:
             images: the unit embedding of each pair's image, float32.
             captions: the distinct captions with their words.
@@ -61,15 +64,22 @@ class Match:
             compared: which texts a pair is compared with.
         """
         own = (images * torch.stack(self._own(captions)).to(images)[list(columns)]).sum(1)
-        compared = compared.to(images.device)
         if not self.texts:
             return (torch.ones_like(own, dtype=torch.int64),) * 2
-        higher = images @ self._embeds.to(images).T >= own[:, None] - TIE
+        if self._embeds is None:
+            self._embeds = self._read(images.shape[1], beside=len(images))
+        embeds = self._embeds.to(images)
+        compared = compared.to(images.device) & embeds.isfinite().all(1)
+        higher = images @ embeds.T >= own[:, None] - TIE
         return 1 + (higher & compared).sum(1), 1 + compared.sum(1)
 
-    @cached_property
-    def _embeds(self) -> Float[Tensor, "texts embedding"]:
-        return self._reads.embeds([self.texts])[0]
+    def _read(self, width: int, beside: int) -> Float[Tensor, "texts embedding"]:
+        """All texts; beside several pairs memory that runs out is the batch's, which then comes in halves."""
+        if beside > 1:
+            return self._reads.embeds([self.texts])[0]
+        unread = torch.full((1, width), torch.nan)
+        parts = in_halves(lambda some: self._reads.embeds([some])[0].cpu(), self.texts, lambda *_: unread)
+        return torch.cat(parts)
 
     def _own(self, captions: Sequence[Worded]) -> list[Float[Tensor, "embedding"]]:
         if self._left_out is not None:

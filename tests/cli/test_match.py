@@ -15,6 +15,7 @@ from mmel_cli import load_archive
 from mmel_cli.attribution import METHODS
 from mmel_cli.fields import RESIDUAL
 from mmel_cli.model import Match
+from mmel_cli.model.two_towers import TwoTowers
 from mmel_cli.pipelines import matching
 from mmel_cli.runs import EXPLAINED, RunFolder
 from mmel_cli.trust import RECORD_MARKS, find_mark, of_records
@@ -156,8 +157,8 @@ def test_a_run_goes_on_with_its_own_captions_where_the_input_has_grown(folder, t
 
 
 def test_several_methods_read_the_captions_once(folder, tiny, tmp_path, mmel, monkeypatch):
-    made, read = [], Match._embeds.func
-    monkeypatch.setattr(Match._embeds, "func", lambda self: made.append(1) or read(self))
+    made, read = [], Match._read
+    monkeypatch.setattr(Match, "_read", lambda *given, **options: made.append(1) or read(*given, **options))
     explain(mmel, folder, tmp_path / "runs", tiny, "--method", "flow,rollout,random", "--limit", 20)
     assert len(made) == 1
     explain(mmel, folder, tmp_path / "alone", tiny, "--limit", 20)
@@ -291,6 +292,27 @@ def test_summary_and_terminal_count_what_records_say(tmp_path, mmel):
             assert f"Warning: {find_mark(mark).says}" in err.replace("\n", " ")
     assert parts["own"] < 0.1
     assert parts["other"] > 0.7
+
+
+def test_a_caption_that_exhausts_the_memory_is_compared_with_none(folder, tiny, tmp_path, mmel, monkeypatch):
+    real = TwoTowers.embed_texts
+
+    def small(self, captions):
+        if any("grass" in token for tokens in captions.tokens for token in tokens):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, captions)
+
+    explain(mmel, folder, tmp_path / "whole", tiny, "--limit", 8)
+    monkeypatch.setattr(TwoTowers, "embed_texts", small)
+    given = ("--model", tiny, "--method", "attention", "--limit", 8)
+    code, _, err = mmel("explain", folder, "--out", tmp_path / "run", *given)
+    assert code == 3, err
+    whole, less = ranks(tmp_path / "whole"), ranks(tmp_path / "run")
+    assert set(less) == {pair for pair in whole if "grass" not in pair[1]}
+    for (image, caption), (rank, among) in less.items():
+        gone = [text for text, images in chosen(folder, 64).items() if "grass" in text and image not in images]
+        assert among == whole[image, caption][1] - len(gone)
+        assert rank <= whole[image, caption][0]
 
 
 def test_captions_of_any_characters_come_back_from_run_yaml(tmp_path):
