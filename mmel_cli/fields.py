@@ -86,6 +86,25 @@ RESIDUAL = Field(
     "interaction/residual", (), "what the interactions of all tokens and positions sum to beyond what they should"
 )
 
+MATCH_RANK = Field(
+    "match/rank", (), "1 + how many of the captions compared with score at least as high on this image", dtype="int32"
+)
+MATCH_AMONG = Field(
+    "match/among",
+    (),
+    "of how many captions, its own among them; 1: nothing to compare with",
+    dtype="int32",
+)
+MATCH = (MATCH_RANK, MATCH_AMONG)
+"""Where a score stands among other captions of the input (METHOD 10)."""
+NORM_TIMES = 2.0
+HIGH_NORM = Field(
+    "high_norm",
+    ("rows", "columns"),
+    "patches whose token, where the last attention reads it, is over twice as long as the image's median",
+    dtype="bool",
+)
+
 WORD_VALUE = Field("words/value", ("words",), "the score minus the score of the caption without the word, as cosines")
 WORD_SHARE = Field(
     "words/share", ("words",), "the word's share of the score; shares sum to it minus the score of no words, as cosines"

@@ -27,6 +27,8 @@ METHODS = {
     "mask": "mask",
 }
 """The method of each name: its module in `attribution`, which is loaded with torch when a command runs."""
+EXPORTS = {"coco": "coco", "points": "points", "parquet": "parquet", "fiftyone": "fiftyone"}
+"""The format of each name: its module in `export`, which is loaded when a command runs."""
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 OBJECTIVES = ("localization", "faithfulness", "both")

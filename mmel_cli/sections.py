@@ -31,6 +31,7 @@ from mmel_cli.evaluation.localisation import LocalisationOptions
 from mmel_cli.evaluation.modalities import ModalityOptions
 from mmel_cli.evaluation.protocols import AidOptions
 from mmel_cli.evaluation.sanity import SanityOptions
+from mmel_cli.model.match import MatchOptions
 from mmel_cli.model.preprocess import GEOMETRIES
 from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.render import BY_PART, HeatmapOptions
@@ -58,6 +59,7 @@ _Modalities = _strict(ModalityOptions)
 _Comparison = _strict(ComparisonOptions)
 _Training = _strict(TrainOptions)
 _Words = _strict(WordOptions)
+_Match = _strict(MatchOptions)
 
 
 class Section(BaseModel):
@@ -171,6 +173,8 @@ class RunConfig(Section):
     heatmaps: bool = True
     word_values: bool = True
     words: _Words = _Words()  # type: ignore[valid-type]
+    match: _Match = _Match()  # type: ignore[valid-type]
+    high_norm: bool = True
     input: InputConfig = InputConfig()
     against: AgainstConfig = AgainstConfig()
     image: ImageConfig = ImageConfig()
@@ -236,6 +240,7 @@ class EvalConfig(Section):
     workers: int = Field(default=4, ge=1, le=256)
     limit: int | None = Field(default=None, ge=1)
     plots: bool = True
+    report: bool = True  # index.html: the records of all runs side by side
     image: LimitsConfig = LimitsConfig()
     faithfulness: _Faithfulness = _Faithfulness()  # type: ignore[valid-type]
     aid: _Aid = _Aid()  # type: ignore[valid-type]
@@ -279,11 +284,12 @@ class TrainConfig(RunConfig):
         return cast("TrainOptions", self.training).objective
 
     def run_settings(self) -> dict[str, Any]:
-        """The configuration of the run that explains a dataset: untrained, every channel, no pictures, no words."""
+        """That of the run that explains a dataset: untrained, every channel, no pictures, words or marks."""
         plain = self.plain()
         settings = {name: plain[name] for name in RunConfig.model_fields}
         settings["model"] = plain["model"] | {"name": self.model.name or DEFAULT_MODEL}
         settings |= {"heatmaps": False, "word_values": False, "words": plain["words"] | {"regions": False}}
+        settings |= {"match": {"captions": 0}, "high_norm": False}
         settings["method"] |= {"weights": "untrained"}
         settings["archive"] |= {"channels": "all"}
         return settings

@@ -261,6 +261,7 @@ class Capture:
     truth: Float[Tensor, "pairs height width"] | None = None  # the part of each cell inside the mask; if needed
     seeds: tuple[int, ...] = ()  # one a pair, from its record id; if needed
     probe: Probe | None = None  # the pairs to look at again, altered; if needed
+    norms: Float[Tensor, "pairs patches"] | None = None  # the length of patches where the last attention reads them
     against_score: Float[Tensor, "pairs"] | None = None  # cosine with the text that the caption is against, if any
 
 

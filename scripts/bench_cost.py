@@ -2,11 +2,13 @@
 
     python scripts/bench_cost.py [--models builtin,vit-b-16] [--dtype float32] [--batch-size 8] [--methods mmel,...]
     python scripts/bench_cost.py --kind pair --methods mmel,mmel+words,mmel+words-again
+    python scripts/bench_cost.py --methods mmel,mmel+match,mmel+match-again
 
 The builtin model and a random CLIP in the shapes of ViT-B/16, on generated scenes with one caption each, images already
 prepared; without word values and files. `+words` is with words x regions, `+words-again` where the captions have been
-met before. Every round times the bare forward and every method in turn. Prints Markdown:
-the least seconds a pair over the rounds, over that of the bare forward.
+met before; `+match` with what marks are made from (64 captions, read anew for each batch; `+match-again` where they
+have been read, as in all batches of a run but the first). Every round times the bare forward and every method in turn.
+Prints Markdown: the least seconds a pair over the rounds, over that of the bare forward.
 """
 
 import argparse
@@ -22,13 +24,16 @@ from bench_words import MODELS, batch_of
 from mmel_cli.attribution import METHODS, find_method
 from mmel_cli.config import method_of
 from mmel_cli.data.scenes.folder import write_scenes
-from mmel_cli.model import Adapter
+from mmel_cli.model import Adapter, Match
 from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.pipelines.engine import Engine
+from mmel_cli.pipelines.matching import MatchTexts, Signs
 from mmel_cli.pipelines.regions import Words
 
 CONTROLS = ("random", "mask")
+COLOURS = ("red", "green", "blue", "orange", "white", "grey", "black", "pink")
+SHAPES = ("circle", "square", "star", "moon")
 
 
 def bare(model: Adapter, batch: Batch) -> Callable[[], object]:
@@ -39,18 +44,25 @@ def bare(model: Adapter, batch: Batch) -> Callable[[], object]:
 
 
 def explained(model: Adapter, method: str, batch: Batch) -> Callable[[], object]:
-    """The batch through the model and the method; `method` may end in =GRADIENT, then in +words or +words-again."""
+    """The batch through the model and the method, by NAME[=GRADIENT][+words|+words-again|+match|+match-again]."""
     spec, _, extra = method.partition("+")
     name, _, gradient = spec.partition("=")
     settings = {"name": name} | ({"gradient": gradient} if gradient else {})
     params, options = method_of({"method": settings}).params, WordOptions(regions=True)
 
     def engine() -> Engine:
-        words = Words.of(model, options) if extra else None
-        return Engine.build(model, find_method(name), params, words=words)
+        words = Words.of(model, options) if extra.startswith("words") else None
+        signs = signs_of(model) if extra.startswith("match") else Signs()
+        return Engine.build(model, find_method(name), params, words=words, signs=signs)
 
     kept = engine()
-    return lambda: (engine() if extra == "words" else kept).explain(batch)
+    return lambda: (engine() if extra in ("words", "match") else kept).explain(batch)
+
+
+def signs_of(model: Adapter) -> Signs:
+    """With 64 captions of other images."""
+    texts = [f"a {colour} {shape} and {number} dots" for colour in COLOURS for shape in SHAPES for number in range(2)]
+    return Signs(MatchTexts(tuple(texts), (frozenset(),) * len(texts)), Match(model, texts), norms=True)
 
 
 def keep_kind(folder: Path, kind: str) -> None:

@@ -18,3 +18,13 @@ set_up() {
     echo "$want" > .venv/.mmel-installed
   fi
 }
+
+# The browser that tests of the report drive; without it they are skipped. Only root on Debian can install it here.
+have_chromium() {
+  command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null && return
+  if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    echo "Installing Debian's Chromium for the tests of the report (downloads about 100 MB)" >&2
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 && return
+  fi
+  echo "No Chromium here: the tests of the report in a browser are skipped (apt install chromium)" >&2
+}

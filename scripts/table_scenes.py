@@ -1,4 +1,4 @@
-"""The tables of README: every method on test scenes, scored by `mmel eval`.
+"""The tables of RESULTS.md: every method on test scenes, scored by `mmel eval`.
 
     python scripts/table_scenes.py --out runs/table                             (localisation, sanity: minutes)
     python scripts/table_scenes.py --out runs/table --metrics all --limit 500   (about an hour on two cores)

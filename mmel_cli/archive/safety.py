@@ -1,8 +1,10 @@
 """Refuse files that would make a reader open other files or fill the memory, before any data is read."""
 
 import math
+import os
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,30 @@ _GROWTH, _EXTRA = 1.01, 64  # what gzip and a checksum may add to a chunk: a fac
 _INFLATABLE = 1 << 18  # stored bytes of a chunk from which it could inflate to more than 256 MB
 
 
-def open_safely(path: Path) -> tuple[h5py.File, RunInfo]:
+@dataclass(frozen=True)
+class Checked:
+    """A file that was found safe: what it says, and what the system says of the file itself."""
+
+    info: RunInfo
+    state: tuple[int, ...]
+
+    def still(self, file: h5py.File) -> bool:
+        """Whether an open file is that one, and was not written to since."""
+        return self.state == state_of(file)
+
+
+def state_of(file: h5py.File) -> tuple[int, ...]:
+    """Which file it is, its size, and when its content and its metadata were changed last."""
+    told = os.fstat(file.id.get_vfd_handle())
+    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+
+
+def open_safely(path: Path, before: Checked | None = None) -> tuple[h5py.File, RunInfo]:
     """Open an archive file for reading and check all that can be checked without reading data.
+
+    Args:
+        path: of the file.
+        before: of an earlier check, which holds if the file has not changed since.
 
     Raises:
         ArchiveError: naming the file and what is wrong with it.
@@ -37,6 +61,8 @@ def open_safely(path: Path) -> tuple[h5py.File, RunInfo]:
             raise ArchiveError(f"{path}: cannot be opened ({error.strerror}); fix its permissions") from error
         raise DamagedError(f"{path}: is not a readable HDF5 file ({_short(error)}); write it again") from error
     try:
+        if before is not None and before.still(file):
+            return file, before.info
         return file, check(file, path)
     except ArchiveError:
         file.close()

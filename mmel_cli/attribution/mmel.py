@@ -59,9 +59,10 @@ def decides(params: Params, target: Target) -> dict[str, str]:
 
 
 def describe(params: Params, target: Target) -> dict[str, str]:
-    """Where the weights come from."""
-    _, trained, origin = _choose(params, target)
-    return {"weights": origin, "trained": trained}
+    """Where the weights come from, and what they make of each layer."""
+    weights, trained, origin = _choose(params, target)
+    layers = " ".join(f"{weight:.4f}" for weight in weights.layer_weights().tolist())
+    return {"weights": origin, "trained": trained, "layer_weights": layers}
 
 
 def explain(capture: Capture, params: Params, state: HsrmWeights) -> Attribution:

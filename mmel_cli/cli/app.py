@@ -9,7 +9,20 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from mmel_cli import __version__
-from mmel_cli.cli import archives, config, console, evaluate, explain, fuse, methods, scenes, train
+from mmel_cli.cli import (
+    archives,
+    config,
+    console,
+    evaluate,
+    explain,
+    export,
+    fuse,
+    methods,
+    report,
+    scenes,
+    show,
+    train,
+)
 from mmel_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, MmelError
 
 EXIT_CODES = (
@@ -56,6 +69,24 @@ _add(
     "Score saved maps and compare runs.",
     "mmel eval runs/first runs/refit --metrics localisation --out runs/eval",
     evaluate.EvalCommand,
+)
+_add(
+    "show",
+    show.show,
+    "Say what a run says of one record.",
+    "mmel show runs/first photos/dog.jpg#0 --signed",
+)
+_add(
+    "export",
+    export.export,
+    "Write a run for other tools: boxes, points, tables.",
+    "mmel export runs/first --to coco --out boxes.json",
+)
+_add(
+    "report",
+    report.report,
+    "Write the report of runs anew, or of several side by side.",
+    "mmel report runs/first runs/refit --out runs/both",
 )
 _add("verify", archives.verify, "Check an archive by reading all of it.", "mmel verify runs/first")
 _add("merge", archives.merge, "Copy a run's shards into one file.", "mmel merge runs/first --out first.h5")

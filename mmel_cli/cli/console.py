@@ -5,8 +5,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from rich.cells import cell_len
+from rich.color import Color
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,9 +21,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.style import Style
 from rich.text import Text
 
 PLAIN_SECONDS = 5.0
+Rgb = tuple[int, int, int]
 
 
 class Reporter(Protocol):
@@ -51,6 +56,37 @@ def result(text: str) -> None:
 def document(value: dict[str, Any]) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What stdout can show: characters a line, colours, and characters beyond ASCII."""
+
+    width: int
+    colour: bool
+    blocks: bool
+
+
+def screen() -> Screen:
+    """Of stdout now; without a terminal there are no colours."""
+    console = Console()
+    colour = console.is_terminal and not console.no_color and console.color_system is not None
+    return Screen(console.width, colour and not _ascii(console), not _ascii(console))
+
+
+def drawing(lines: list[list[tuple[str, Rgb | None, Rgb | None]]]) -> None:
+    """Lines of single characters on stdout, each with the colours of its upper and lower half."""
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    for line in lines:
+        text = Text()
+        for character, upper, lower in line:
+            text.append(character, _style(upper, lower))
+        console.print(text)
+
+
+def cells(text: str) -> int:
+    """How many columns a text takes when it is printed."""
+    return cell_len(_clean(text))
 
 
 @contextmanager
@@ -127,6 +163,16 @@ class _Lines:
         left = f", {(self._total - seen) / rate:.0f} s left" if self._total is not None else ""
         total = f"/{self._total}" if self._total is not None else ""
         say(f"{seen}{total} {self._things}, {self._failed} failed, {rate:.1f} {self._things}/s{left}")
+
+
+def _style(upper: Rgb | None, lower: Rgb | None) -> Style | None:
+    if upper is None or lower is None:
+        return None
+    return Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower))
+
+
+def _ascii(console: Console) -> bool:
+    return not console.encoding.lower().startswith("utf")
 
 
 def _clean(text: str) -> str:

@@ -69,9 +69,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Score saved maps, and compare runs record by record with the first one.
 
-    Writes metrics.json, per_record.csv and plots. Metrics that a run cannot give (no masks, images gone, model changed)
-    are refused by name and the others computed. Exit codes: see `mmel --help`; 3 also when a metric was refused that
-    --metrics or the configuration asked for by its own name.
+    Writes metrics.json, per_record.csv, plots, and index.html: the records of all runs side by side, with their
+    metrics. Metrics that a run cannot give (no masks, images gone, model changed) are refused by name and the others
+    computed. Exit codes: see `mmel --help`; 3 also when a metric was refused that --metrics or the configuration asked
+    for by its own name.
     """
     from mmel_cli.config import load_eval_config  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines import evaluate as pipeline  # noqa: PLC0415
@@ -88,6 +89,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     else:
         _show(evaluation.report)
         console.result(f"Results: {evaluation.out}")
+        if evaluation.page:
+            console.result(f"Report: {evaluation.page}")
     if evaluation.signal is not None:
         console.say("Stopped: what is scored is saved; run the same command again to go on")
         raise typer.Exit(EXIT_TERMINATED if evaluation.signal == signal.SIGTERM else EXIT_INTERRUPTED)

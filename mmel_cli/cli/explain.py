@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmel_cli.cli import console, options
+from mmel_cli.cli import console, highlights, options
 from mmel_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, EXIT_TERMINATED, UsageError
 from mmel_cli.names import METHODS, count
 
@@ -64,7 +64,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     json: options.Json = False,
     settings: Annotated[list[str] | None, options.setting("method.layers=last")] = None,
 ) -> None:
-    """Explain image-caption pairs: heatmaps, an HDF5 archive of raw per-layer maps, and a gallery.
+    """Explain image-caption pairs: heatmaps, an HDF5 archive of raw per-layer maps, and a report.
 
     INPUT is recognised in this order, and the choice is printed:
 
@@ -99,6 +99,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     Each word's value is what the score loses without it. That takes one text forward a word and distinct caption (5 to
     10 % more time at the size of ViT-B/16, for short captions); --set word_values=false saves it on very large inputs.
 
+    Each score is compared with those of 64 captions of INPUT on the same image: the archive has its rank (match/rank of
+    match/among), and records whose map says little are counted at the end, by reason; --set match.captions=0 leaves the
+    comparison out.
+
     --words gives words x regions: the share of the score that each word of a caption has, and where in the image it
     comes from, and the same of each phrase that names something; pictures show a colour for each phrase, or a small
     map with --set heatmap.panels=words. It takes up
@@ -109,6 +113,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     what each method gives alone; images are decoded once, and methods that need the same of the model share its passes.
     --set method.X (--weights, --transfer) goes to every method that has X, the group `method` of --config to the method
     it names. --json prints an object by method; its seconds are those of the whole pass.
+
+    A complete run ends with the highest, the lowest and the oddest records and with commands to go on; what makes a
+    record odd is said there. --json has them under highlights.
 
     Exit codes: 0 all done, 1 failed, 2 usage, 3 done but some pairs failed (see failures.jsonl), 130 interrupted,
     143 terminated; after the last two the same command goes on.
@@ -148,10 +155,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         else:
             summary, stopped = pipeline.explain(source, out, configs[0], overwrite=overwrite, events=events)
             summaries = {summary.method: summary}
-    if several:
-        _show_summaries(summaries, json=json)
-    else:
-        show_summary(summary, json=json)
+    _show(summaries, several=several, json=json)
     if stopped is not None:
         console.say("Stopped: what is finished is saved; run the same command again to go on")
         raise typer.Exit(EXIT_TERMINATED if stopped == signal.SIGTERM else EXIT_INTERRUPTED)
@@ -169,14 +173,25 @@ def _show_plan(plans, *, json: bool) -> None:  # type: ignore[no-untyped-def]  #
     console.result(f"{count(plan.pairs, 'pair')}, {unusable}, {plan.without_caption} without a caption")
 
 
-def _show_summaries(summaries, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch
-    """What several runs did, a block each or one JSON object."""
+def _show(summaries, *, several: bool, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch
+    """What each run did, a block each if there are several, and which records to look at; or one JSON object."""
     if json:
-        console.document({name: summary.plain() for name, summary in summaries.items()})
+        told = {name: _plain(summary) for name, summary in summaries.items()}
+        console.document(told if several else next(iter(told.values())))
         return
     for name, summary in summaries.items():
-        console.result(f"{name}:")
+        if several:
+            console.result(f"{name}:")
         show_summary(summary, json=False)
+    first = next(iter(summaries.values()))
+    if first.done and first.complete:  # the scores of all methods are those of one model
+        highlights.show(Path(first.out), [Path(summary.out) for summary in summaries.values()], json=False)
+
+
+def _plain(summary) -> dict[str, Any]:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch
+    """With the records to look at; null for a run without records, or that is not complete."""
+    out, told = Path(summary.out), summary.done and summary.complete
+    return summary.plain() | {"highlights": highlights.plain(out, [out]) if told else None}
 
 
 def show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
@@ -195,4 +210,16 @@ def show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def
     if summary.truncated_captions:
         cut = count(summary.truncated_captions, "caption")
         console.result(f"{cut} longer than the model reads: only the beginning was read")
+    _show_marks(summary)
     console.result(f"Report: {summary.report}")
+
+
+def _show_marks(summary) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch
+    """What the maps cannot carry: of the run, and of how many records."""
+    from mmel_cli.trust import find_mark  # noqa: PLC0415 - numpy and h5py load only when a command runs
+
+    for name in summary.run_marks:
+        console.say(f"Warning: {find_mark(name).says}")
+    for name, number in summary.marks.items():
+        mark = find_mark(name)
+        console.result(f"{number} of {count(summary.done, 'record')}: {mark.badge}. {mark.says}")

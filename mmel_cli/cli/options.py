@@ -50,3 +50,9 @@ MethodName = Annotated[
     typer.Option("--method", help="See `mmel methods`. [default: mmel]", autocompletion=lambda: list(METHODS)),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold", min=0, max=1, help="Of a map's strongest evidence, the least in a region. [default: 0.2]"
+    ),
+]

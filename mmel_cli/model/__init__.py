@@ -3,6 +3,7 @@
 from mmel_cli.model.adapter import BUILTIN, Adapter, Captions, CaptureRequest, ModelSpec
 from mmel_cli.model.families import FAMILIES, Want, fetch_model, find_family, load_model
 from mmel_cli.model.leave_out import LeftOut
+from mmel_cli.model.match import Match, MatchOptions
 from mmel_cli.model.phrase_vectors import PhraseVectors
 from mmel_cli.model.probe import CoverProbe
 from mmel_cli.model.word_shares import WordShares
@@ -15,6 +16,8 @@ __all__ = [
     "CaptureRequest",
     "CoverProbe",
     "LeftOut",
+    "Match",
+    "MatchOptions",
     "ModelSpec",
     "PhraseVectors",
     "Want",

@@ -58,6 +58,9 @@ class Recording:
     outputs: list[Tensor] = field(default_factory=list)
     entering: list[Tensor] = field(default_factory=list)  # what q, k and v read
     embeds: list[Tensor] = field(default_factory=list)  # (batch, joint) of scores of layers' own; see `own`
+    norms: list[Tensor] = field(
+        default_factory=list
+    )  # of the tokens that the last attention reads; see `entering_norms`
     own: "Recording | None" = None  # q, k, v, o of the attention behind each such score, if asked for
 
 
@@ -103,6 +106,25 @@ def record(
             if own is not None:
                 hooks.callback(layer.block.register_forward_hook(partial(_call, own)).remove)
         yield recording
+
+
+@contextmanager
+def entering_norms(layer: AttentionLayer) -> Iterator[list[Tensor]]:
+    """Keep the length of each token as it enters a layer, before its norm, during one forward.
+
+    Raises:
+        ModelError: if the layer's norm is not known.
+    """
+    norms: list[Tensor] = []
+
+    def keep(_module: nn.Module, inputs: tuple[Tensor]) -> None:
+        norms.append(inputs[0].detach().float().norm(dim=-1))
+
+    handle = _norm(layer).register_forward_pre_hook(keep)
+    try:
+        yield norms
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class TwoTowers:
             name=parts.name,
             family=parts.family,
             files=parts.files,
-            gives=parts.gives | {"against", "directed"},
+            gives=parts.gives | {"against", "directed", "norms"},
             image_size=(height, width),
             patch=parts.vision.patch,
             grid=(height // parts.vision.patch, width // parts.vision.patch),
@@ -126,6 +126,7 @@ class TwoTowers:
             image_embeds=unit[rows],
             owners=captions.owners.to(rows.device)[columns],
             against_score=against_score,
+            norms=seen.norms[0][rows],
             **optional,
         )
 

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from mmel_cli.model.adapter import CaptureRequest
 from mmel_cli.model.balanced import balanced
-from mmel_cli.model.capture import AttentionLayer, Recording, activations, one_head, record
+from mmel_cli.model.capture import AttentionLayer, Recording, activations, entering_norms, one_head, record
 from mmel_cli.model.patchwise import self_attended, surgery_path
 from mmel_cli.tensors import Tower
 from mmel_cli.types import Gradient
@@ -55,10 +55,11 @@ class ClassVision:
                 entering=request.entering,
                 own=own if request.own else None,
             ) as recording,
+            entering_norms(self.attentions[-1]) as norms,
         ):
             features = image_features(self.model, values)
-            scored = replace(recording, embeds=embeds) if request.own else None
-            return replace(recording, own=scored), features
+        scored = replace(recording, embeds=embeds) if request.own else None
+        return replace(recording, own=scored, norms=[lengths[:, 1:] for lengths in norms]), features
 
     def tower(self, recording: Recording, w: list[Tensor], index: Tensor, request: CaptureRequest) -> Tower:
         """See VisionSide."""

@@ -65,7 +65,8 @@ class ProbeVision:
                 if own is not None and self.layers - 1 not in request.layers:
                     own(last)
             pooled = self._attend(tokens, recording if pools else None, constant=rules.attention)
-            return replace(recording, own=scored if request.own else None), self._finish(pooled)[:, 0]
+            norms = [last.detach().float().norm(dim=-1)]
+            return replace(recording, own=scored if request.own else None, norms=norms), self._finish(pooled)[:, 0]
 
     def tower(self, recording: Recording, w: list[Tensor], index: Tensor, request: CaptureRequest) -> Tower:
         """See VisionSide."""

@@ -16,6 +16,8 @@ from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.paths import record_seed
 from mmel_cli.errors import MmelError, UsageError
 from mmel_cli.fields import (
+    HIGH_NORM,
+    MATCH,
     PHRASE_MAP,
     PHRASE_REGIONS,
     PHRASE_SPAN,
@@ -32,6 +34,7 @@ from mmel_cli.pipelines.asking import request_of, request_of_words
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.pipelines.declared import check_given, not_finite, of_one
 from mmel_cli.pipelines.differences import against_numbers
+from mmel_cli.pipelines.matching import Signs
 from mmel_cli.pipelines.regions import WordRegions, Words
 from mmel_cli.pipelines.said import Said
 from mmel_cli.pipelines.sharing import SharedCaptures
@@ -39,7 +42,7 @@ from mmel_cli.pipelines.truths import truths
 from mmel_cli.tensors import Attribution, Capture, Pixels, Probe
 from mmel_cli.types import Explanation, Failure, Sample
 
-_LIMITS = ImageLimits()
+_LIMITS, _NO_SIGNS = ImageLimits(), Signs()
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,10 @@ class Engine:
     limits: ImageLimits = _LIMITS  # of masks, for a method that needs the truth
     left_out: LeftOut | None = None  # gives the value of words, if that is wanted
     regions: WordRegions | None = None  # gives their regions, if those are
+    signs: Signs = _NO_SIGNS  # gives what marks are made from
 
     @classmethod
-    def build(
+    def build(  # noqa: PLR0913 - what is wanted besides the method's fields, one parameter each
         cls,
         model: Adapter,
         method: Method,
@@ -68,6 +72,7 @@ class Engine:
         *,
         left_out: LeftOut | None = None,
         words: Words | None = None,
+        signs: Signs = _NO_SIGNS,
     ) -> "Engine":
         """Resolve the layers, prepare the method and check what it declares.
 
@@ -79,7 +84,7 @@ class Engine:
         target = Target(model.spec.name, model.spec.sha256, request.layers, model.spec.scoring)
         try:
             declared = check(method.fields(params, target))
-            check((*declared, WORD_VALUE))
+            check((*declared, WORD_VALUE, *MATCH, HIGH_NORM))
         except ValueError as error:
             raise MmelError(f"method {method.name}: {error}") from error
         if words and any(field.name == WORD_MAP.name for field in declared):
@@ -91,7 +96,10 @@ class Engine:
             asked = request_of_words(model, method, request)
             regions = WordRegions.of(words, method, params, state, asked)
             request = request if method.along is None else asked  # one capture for both
-        return cls(model, method, params, request, state, decided, described, declared, limits, left_out, regions)
+        if "norms" not in model.spec.gives:
+            signs = replace(signs, norms=False)
+        given = (params, request, state, decided, described, declared, limits)
+        return cls(model, method, *given, left_out, regions, signs)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -114,11 +122,12 @@ class Engine:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """What is given of each pair: what the method gives, and the value of words."""
+        """What is given of each pair: what the method gives, of words, and what marks are made from."""
         return (
             *self._of_method,
             *((WORD_VALUE,) if self.left_out else ()),
             *((*WORD_REGIONS, *PHRASE_REGIONS) if self.regions else ()),
+            *self.signs.fields,
         )
 
     @property
@@ -169,6 +178,9 @@ class Engine:
         if said.regions:
             of_words = said.regions.fields(together, unmoved.image_embeds.to("cpu"), FINER**2 if self._several else 1)
             fields = [own | other for own, other in zip(fields, of_words, strict=True)]
+        grids = (self.model.spec.grid, self.grid)
+        signs = self.signs.of_batch(batch.samples, said, unmoved.image_embeds, unmoved.norms, grids)
+        fields = [own | other for own, other in zip(fields, signs, strict=True)]
         scores = _numpy(unmoved.score).tolist()
         less = [None] * len(scores) if unmoved.against_score is None else _numpy(unmoved.against_score).tolist()
         explanations, failures = [], []
@@ -201,7 +213,7 @@ class Engine:
             make = partial(self._capture, seen, said)
             capture = shared.capture(self.request, view, names, make)
             capture = replace(capture, **hints, probe=self._probe(seen, said))  # of what this view shows
-            unmoved = unmoved or _Scores(capture.score, capture.against_score, capture.image_embeds)
+            unmoved = unmoved or _Scores(capture.score, capture.against_score, capture.image_embeds, capture.norms)
             attribution = self.method.explain(capture, self.params, self.state)
             pairs, tokens = capture.text.keys.shape
             most = Sizes(len(self.request.layers), self.model.spec.grid, tokens, max(map(len, said.captions.words)))
@@ -284,6 +296,7 @@ class _Scores:
     score: Tensor
     against_score: Tensor | None
     image_embeds: Tensor
+    norms: Tensor | None
 
 
 def _too_large(sample: Sample, _error: Exception) -> tuple[list[Explanation], list[Failure]]:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,15 @@ from mmel_cli.errors import UsageError
 from mmel_cli.evaluation import METRICS, named, select
 from mmel_cli.evaluation.phrases import kind_of
 from mmel_cli.evaluation.summary import Columns, join, summarise
-from mmel_cli.names import count
 from mmel_cli.pipelines import scores
 from mmel_cli.pipelines.plots import draw
 from mmel_cli.pipelines.provenance import versions
 from mmel_cli.pipelines.rivals import RivalTexts
-from mmel_cli.pipelines.scoring import Run, Scoring, Tally
+from mmel_cli.pipelines.scoring import Scoring, Tally
+from mmel_cli.report.make import report_evaluation
 from mmel_cli.runs import EVALUATED, Events, RunFolder, settings
+from mmel_cli.runs.folder import EVAL_FOLDER
+from mmel_cli.runs.together import Opened, common_records, labels_of
 from mmel_cli.types import RunInfo
 
 
@@ -36,6 +37,7 @@ class Evaluation:
     failed: int
     refused: dict[str, dict[str, str]]  # by run, by metric: why
     signal: int | None = None  # that ended it early; the report then covers what was scored
+    page: str = ""  # index.html, if it is wanted
 
     @property
     def refused_names(self) -> set[str]:
@@ -70,10 +72,11 @@ def evaluate(
     out = out or _beside(paths[0])
     with ExitStack() as stack:
         runs = [
-            Run(label, path, stack.enter_context(load_archive(path)))
-            for label, path in zip(_labels(paths), paths, strict=True)
+            Opened(label, path, stack.enter_context(load_archive(path)))
+            for label, path in zip(labels_of(paths), paths, strict=True)
         ]
-        wanted = _common(runs, config, events)
+        ids = common_records(runs, config.limit, events.message)
+        wanted = frozenset(ids)
         folder = stack.enter_context(RunFolder(out, EVALUATED, overwrite=overwrite))
         rivals = RivalTexts.of(runs[0].archive, config)
         identity = _identity(config, rivals, wanted, names).join(folder)
@@ -87,27 +90,8 @@ def evaluate(
                 Scoring(run, wanted, names, rivals, config, folder, events).score(tally)
         failed = scores.write_failures(folder, tally.failures)
         report = _report(folder, runs, identity, config, tally)
-    return Evaluation(str(out), report, failed, tally.refused, folder.stop.signal)
-
-
-def _labels(paths: Sequence[Path]) -> list[str]:
-    """A short name for each run: its folder, with as many parents as it takes to tell them apart.
-
-    Raises:
-        UsageError: if a run is given twice.
-    """
-    places = [path.resolve() for path in paths]
-    if len(set(places)) < len(places):
-        raise UsageError(
-            f"{next(p for p in paths if places.count(p.resolve()) > 1)}: is given twice; name each run once"
-        )
-    for depth in range(1, max(len(place.parts) for place in places) + 1):
-        labels = [
-            "/".join(place.with_suffix("" if place.is_file() else place.suffix).parts[-depth:]) for place in places
-        ]
-        if len(set(labels)) == len(labels):
-            return labels
-    return [str(place) for place in places]
+        page = str(report_evaluation(out, runs, ids, events.message)) if config.report else ""
+    return Evaluation(str(out), report, failed, tally.refused, folder.stop.signal, page)
 
 
 def _beside(path: Path) -> Path:
@@ -115,40 +99,7 @@ def _beside(path: Path) -> Path:
         raise UsageError(f"{path}: does not exist; give a run folder or an archive file")
     if not path.is_dir():
         raise UsageError(f"--out is missing: {path} is a file; give a folder for the results")
-    return path / "eval"
-
-
-def _common(runs: list[Run], config: EvalConfig, events: Events) -> frozenset[str]:
-    """The ids that every run has.
-
-    Raises:
-        UsageError: if there is none.
-    """
-    first = runs[0].archive.ids
-    common = set(first).intersection(*(run.archive.ids for run in runs[1:]))
-    pairs = _pairs(runs[0])
-    for run in runs[1:]:
-        other = {name for name, pair in _pairs(run).items() if name in common and pair != pairs[name]}
-        if other:
-            have = "has" if len(other) == 1 else "have"
-            differ = (
-                f"{count(len(other), 'record')} {have} another caption, --against or image size than {runs[0].label}"
-            )
-            events.message(f"{run.label}: {differ}")
-        common -= other
-    if not common:
-        raise UsageError(f"{' and '.join(str(run.path) for run in runs)}: have no record in common")
-    for run in runs:
-        events.message(f"{run.label}: {count(len(run.archive), 'record')}, {len(common)} in common")
-    return frozenset(islice((name for name in first if name in common), config.limit))
-
-
-def _pairs(run: Run) -> dict[str, int]:
-    """By record id, a hash of what is explained: two datasets may use the same names."""
-    names = ("id", "image", "caption", *(("against",) if run.archive.info.against else ()))
-    texts = zip(*(run.archive.column(name) for name in names), strict=True)
-    sizes = run.archive.column("image_size")
-    return {str(name): hash((*said, *size)) for (name, *said), size in zip(texts, sizes, strict=True)}
+    return path / EVAL_FOLDER
 
 
 def _identity(
@@ -177,7 +128,7 @@ def _identity(
     return scores.Identity(common, families, names)
 
 
-def _content(runs: list[Run], config: EvalConfig) -> dict[str, Any]:
+def _content(runs: list[Opened], config: EvalConfig) -> dict[str, Any]:
     described = [
         {"label": run.label}
         | scores.describe(run.path, run.archive)
@@ -199,7 +150,7 @@ def _map_of_a_phrase(info: RunInfo) -> str:
 
 
 def _report(
-    folder: RunFolder, runs: list[Run], identity: scores.Identity, config: EvalConfig, tally: Tally
+    folder: RunFolder, runs: list[Opened], identity: scores.Identity, config: EvalConfig, tally: Tally
 ) -> dict[str, Any]:
     """Join what was scored, now and before, and write metrics.json, per_record.csv and the plots."""
     columns = {run.label: _columns(folder, run, identity) for run in runs}
@@ -222,7 +173,7 @@ def _fine_points(identity: scores.Identity) -> dict[str, list[float]]:
     return {f"{kind}-fine": json.loads(noted) for kind in ("insertion", "deletion")} if noted else {}
 
 
-def _columns(folder: RunFolder, run: Run, identity: scores.Identity) -> Columns:
+def _columns(folder: RunFolder, run: Opened, identity: scores.Identity) -> Columns:
     """Everything in the logs of one run, the numbers that are reported."""
     paths = [
         scores.log_path(folder, run.path, run.archive, family) for family in METRICS if family in identity.families

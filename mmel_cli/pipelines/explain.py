@@ -21,12 +21,14 @@ from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Batch, Loader, by_count
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.lane import Lane, Run
+from mmel_cli.pipelines.matching import Matched, as_begun
 from mmel_cli.pipelines.provenance import notes, run_info
 from mmel_cli.pipelines.regions import Words
 from mmel_cli.pipelines.sharing import SharedCaptures
+from mmel_cli.report.make import report_run
 from mmel_cli.runs import EXPLAINED, Events, RunFolder, Stop, committed_records
 from mmel_cli.runs.folder import ARCHIVE, REPORT
-from mmel_cli.runs.summary import Summary, write_results
+from mmel_cli.runs.summary import Summary, write_summary
 from mmel_cli.types import Failure, Sample
 
 
@@ -151,9 +153,10 @@ def _explain(
         seconds = round(time.monotonic() - started, 3)
         shared = [run.info.method for run in runs] if len(runs) > 1 else []
         summaries = [replace(_summary(lane, source, seconds), methods=shared) for lane in lanes]
-        for lane, summary in zip(lanes, summaries, strict=True):
-            write_results(lane.run.folder, lane.run.info, summary)
-    return summaries, stop.signal
+        whole = [write_summary(run.folder, run.info, done) for run, done in zip(runs, summaries, strict=True)]
+        for run in runs:
+            report_run(run.folder.path, run.info, events.message)
+    return whole, stop.signal
 
 
 def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], source: Source, events: Events) -> list[Run]:
@@ -163,9 +166,14 @@ def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], source: So
     left_out = LeftOut(model) if configs[0].word_values else None
     parts = Words.of(model, words) if words.regions else None
     runs = []
-    for folder, config in zip(folders, configs, strict=True):
+    matched = Matched(model, source, left_out)
+    for folder, asked in zip(folders, configs, strict=True):
+        config = as_begun(asked, folder)
+        if config != asked:
+            events.message(f"{folder.path}: goes on without what marks are made from, as an older mmel began it")
         method, limits = find_method(config.method.name), config.image.limits
-        engine = Engine.build(model, method, config.method.params, limits, left_out=left_out, words=parts)
+        signs = matched.signs(config, folder)
+        engine = Engine.build(model, method, config.method.params, limits, left_out=left_out, words=parts, signs=signs)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
         info = run_info(engine, config, source)

@@ -14,16 +14,18 @@ from mmel_cli.attribution import METHODS, Method, Target, find_method
 from mmel_cli.config import MethodConfig, RunConfig, method_of, settings_of
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import ArchiveError, UsageError
-from mmel_cli.fields import MAP, PHRASE_REGIONS
+from mmel_cli.fields import HIGH_NORM, MAP, MATCH_RANK, PHRASE_REGIONS
 from mmel_cli.pipelines.batches import Batch, Loader
 from mmel_cli.pipelines.origin import Input, find_input, noted_origin
 from mmel_cli.pipelines.pictures import Painter
 from mmel_cli.pipelines.provenance import versions
 from mmel_cli.pipelines.subjects import Stream
+from mmel_cli.report.make import report_run
 from mmel_cli.runs import EXPLAINED, CommittedRecords, Events, RunFolder, committed_records, fingerprint, run_identity
 from mmel_cli.runs.folder import ARCHIVE, REPORT
-from mmel_cli.runs.summary import Summary, write_results
+from mmel_cli.runs.summary import Summary, write_summary
 from mmel_cli.tensors import Pixels
+from mmel_cli.trust import OWN_SCENES
 from mmel_cli.types import Explanation, RunInfo, Trained
 
 _BATCH = 32
@@ -119,7 +121,8 @@ def fuse_run(
                 report=str(out / REPORT),
                 warnings=warnings,
             )
-            write_results(folder, fused.info, summary)
+            summary = write_summary(folder, fused.info, summary)
+            report_run(out, fused.info, events.message)
     return summary, folder.stop.signal
 
 
@@ -147,7 +150,9 @@ class _FusedRun:
         settings = {name: value for name, value in settings_of(old).items() if name in RunConfig.model_fields}
         settings["method"] = settings["method"] | {"weights": options.weights, "transfer": options.transfer}
         settings["image"] = (settings.get("image") or {}) | {"limits": asdict(options.limits)}
-        settings["word_values"] = old.word_values
+        names = {field.name for field in old.fields}
+        settings |= {"word_values": old.word_values, "high_norm": HIGH_NORM.name in names}
+        settings["match"] = settings.get("match") if MATCH_RANK.name in names else {"captions": 0}
         try:
             config = RunConfig.model_validate(settings)
         except ValidationError as error:
@@ -157,6 +162,7 @@ class _FusedRun:
         method, target = find_method(old_method.name), Target(old.model, old.model_sha256, old.layers)
         decided = method.decides(config.method.params, target)
         described = method.describe(config.method.params, target) | decided | {"fused_from": old.config_sha256}
+        described |= {key: text for key, text in old.described.items() if key == OWN_SCENES}
         made_with = {"fused from run": old.config_sha256, f"version of method {method.name}": method.version}
         # eval compares the model that it loads with them
         made_with |= {key: value for key, value in old.identity.items() if key.endswith("(SHA-256)")}

@@ -15,8 +15,10 @@ from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.pictures import Painter
 from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.runs import CommittedRecords, Events, RunFolder, fingerprint, settings
-from mmel_cli.runs.folder import ARCHIVE, DRAWN
+from mmel_cli.runs.folder import ARCHIVE, DRAWN, THUMBNAILS
 from mmel_cli.types import Explanation, Failure, RunInfo
+
+_PICTURES = "2"  # which files there are: 2 has a photo and a thumbnail an image, 1 had a thumbnail a record
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Lane:
 
     @property
     def _drawn(self) -> dict[str, str]:
-        return {"settings_sha256": fingerprint(settings(self.run.config.plain(), "pictures"))}
+        return {"settings_sha256": fingerprint(settings(self.run.config.plain(), "pictures")), "pictures": _PICTURES}
 
     def _archive_to_redraw(self, stack: ExitStack) -> Archive | None:
         """The finished records, if their pictures are missing or of other settings: they are drawn anew.
@@ -124,11 +126,13 @@ class Lane:
                 folder.write_json(DRAWN, self._drawn)
             return None
         try:
-            same = json.loads(noted.read_text("utf-8")) == self._drawn
+            before = json.loads(noted.read_text("utf-8"))
         except (OSError, ValueError):
-            same = False
-        if same:
+            before = None
+        if before == self._drawn:
             return None
         noted.unlink(missing_ok=True)
+        if isinstance(before, dict) and before.get("pictures") != _PICTURES:
+            folder.remove_pictures(THUMBNAILS)  # of records: those of images have other names
         self._events.message(f"Drawing the pictures of {count(len(done), 'finished record')} anew")
         return stack.enter_context(load_archive(folder.path))

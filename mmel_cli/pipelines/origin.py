@@ -3,73 +3,19 @@
 An archive may come from a stranger, so what an HDF5 file says of itself names no file and no folder here.
 """
 
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmel_cli.config import MethodConfig, method_of, settings_of
-from mmel_cli.data import Source, reopen
 from mmel_cli.data.paths import shown
-from mmel_cli.data.truth import has_truth
-from mmel_cli.errors import MmelError, UsageError
+from mmel_cli.errors import UsageError
 from mmel_cli.model.adapter import BUILTIN
-from mmel_cli.runs.folder import RUN
-from mmel_cli.types import RunInfo, Sample
+from mmel_cli.runs.inputs import Input, find_input, group, read_notes
+from mmel_cli.types import RunInfo
+
+__all__ = ["Input", "find_input", "find_model", "find_weights", "noted_origin", "read_notes"]
 
 _NO_FILES = ("auto", "untrained")  # values of method.weights
-
-
-@dataclass(frozen=True)
-class Input:
-    """The samples that a run explained, or the reason why its input cannot be read."""
-
-    source: Source | None
-    gone: str = ""  # empty if it can be read
-
-    def samples(self) -> Iterator[Sample]:
-        """The usable entries, in the order of the input."""
-        if self.source is None or self.gone:
-            return
-        for entry in self.source:
-            if isinstance(entry, Sample):
-                yield entry
-
-    def any_truth(self, ids: Container[str]) -> bool:
-        """Whether any of these records has a mask or boxes."""
-        return any(has_truth(sample) for sample in self.samples() if sample.id in ids)
-
-    def any_phrases(self, ids: Container[str]) -> bool:
-        """Whether any phrase of these records has a mask or boxes."""
-        return any(has_truth(phrase) for sample in self.samples() if sample.id in ids for phrase in sample.phrases)
-
-    @property
-    def shown(self) -> str:
-        """Place and layout, for a message."""
-        if self.source is None:
-            return "none"
-        return f"{shown(str(self.source.request.path))} ({shown(self.source.layout)})"
-
-
-def find_input(run: Path, info: RunInfo, moved: Path | None) -> Input:
-    """The input of a run: where --data says, else where run.yaml says.
-
-    Args:
-        run: a run folder, a shard or a merged file; the last two have no run.yaml.
-        info: of the run; where run.yaml has none, a caption, the name of a caption column and what captions are against
-            are taken from it.
-        moved: where the input lies now.
-    """
-    notes = read_notes(run)
-    config = notes.get("config", info.config)
-    against = _group(config, "against")
-    options = _group(config, "input") | {"against": against.get("text"), "against_other": against.get("other")}
-    try:
-        return Input(reopen(options | _group(notes, "input"), moved))
-    except MmelError as error:
-        return Input(None, f"the input cannot be read ({error}); give --data")
 
 
 def find_model(run: Path, info: RunInfo, given: str | None) -> str:
@@ -78,7 +24,7 @@ def find_model(run: Path, info: RunInfo, given: str | None) -> str:
     Raises:
         UsageError: if only the archive names it.
     """
-    name = given or _group(read_notes(run), "model").get("name")
+    name = given or group(read_notes(run), "model").get("name")
     if isinstance(name, str):
         return name
     if info.model == BUILTIN:
@@ -93,9 +39,9 @@ def find_weights(run: Path, info: RunInfo) -> MethodConfig:
         UsageError: if only the archive names a weights file, or this version does not know the method.
     """
     config = settings_of(info)
-    settings = _group(config, "method")
+    settings = group(config, "method")
     if settings.get("weights", "auto") not in _NO_FILES:
-        noted = _group(_group(read_notes(run), "config"), "method").get("weights")
+        noted = group(group(read_notes(run), "config"), "method").get("weights")
         if not isinstance(noted, str):
             raise UsageError(f"no run.yaml says where the weights file of {run} lies; give the run folder")
         settings = settings | {"weights": noted}
@@ -107,24 +53,8 @@ def noted_origin(run: Path, info: RunInfo, source: Input) -> dict[str, dict[str,
 
     The model's name is missing if only the archive gives it: else the archive's word would become that of a run.yaml.
     """
-    source_notes = source.source.plain() if source.source else _group(read_notes(run), "input")
+    source_notes = source.source.plain() if source.source else group(read_notes(run), "input")
     try:
         return {"input": source_notes, "model": {"name": find_model(run, info, None)}}
     except UsageError:
         return {"input": source_notes, "model": {}}
-
-
-def read_notes(run: Path) -> dict[str, Any]:
-    """run.yaml of a run folder; empty for a shard or merged file, which has none beside it, and if it is damaged."""
-    path = run / RUN
-    try:
-        notes = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        return {}
-    return notes if isinstance(notes, dict) else {}
-
-
-def _group(values: Any, name: str) -> dict[str, Any]:
-    """A group of settings in what a file gave; empty if it has none."""
-    group = values.get(name) if isinstance(values, dict) else None
-    return group if isinstance(group, dict) else {}

@@ -9,15 +9,19 @@ from mmel_cli.archive import ArchiveOptions
 from mmel_cli.attribution.base import METHOD_VERSION, gradient_of
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source
+from mmel_cli.data.scenes.folder import made_here
 from mmel_cli.model import ModelSpec
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.runs import fingerprint, run_identity
+from mmel_cli.trust import OWN_SCENES
 from mmel_cli.types import RunInfo, Trained
 
 
 def run_info(engine: Engine, config: RunConfig, source: Source) -> RunInfo:
     """What every shard of a run says of it."""
     spec = engine.model.spec
+    described = engine.described | ({OWN_SCENES: "yes"} if made_here(source.request.folder) else {})
+    decides = engine.decides | engine.signs.decides | source.decides
     info = RunInfo(
         model=spec.name,
         model_sha256=spec.sha256,
@@ -36,8 +40,8 @@ def run_info(engine: Engine, config: RunConfig, source: Source) -> RunInfo:
         fields=cast("ArchiveOptions", config.archive).kept(engine.fields),
         gradient=gradient_of(engine.params),
         trained=cast("Trained", engine.described.get("trained", "untrained")),
-        identity=run_identity(config.plain(), made_with(spec) | versions_of(engine) | engine.decides | source.decides),
-        described=engine.described,
+        identity=run_identity(config.plain(), made_with(spec) | versions_of(engine) | decides),
+        described=described,
     )
     return replace(info, config_sha256=fingerprint(info.identity))
 
@@ -81,6 +85,7 @@ def versions() -> dict[str, str]:
 
 def notes(engine: Engine, info: RunInfo, source: Source) -> dict[str, Any]:
     """What run.yaml says."""
+    texts = engine.signs.texts
     return {
         "config": info.config,
         "config_sha256": info.config_sha256,
@@ -96,4 +101,5 @@ def notes(engine: Engine, info: RunInfo, source: Source) -> dict[str, Any]:
             "image_processor": engine.model.spec.processor,
         },
         "versions": info.versions,
-    } | engine.described
+        **({"match": texts.plain()} if texts else {}),
+    } | info.described

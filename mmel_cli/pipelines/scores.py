@@ -17,6 +17,7 @@ from mmel_cli.evaluation import named
 from mmel_cli.evaluation.summary import SIZES, Columns, Scores
 from mmel_cli.fields import MAP, PHRASE_SHARE, PHRASE_SPAN, TOKEN_MAP, WORD_REST, WORD_SHARE
 from mmel_cli.runs import IdSet, RunFolder, differences, fingerprint
+from mmel_cli.runs.cells import as_text
 from mmel_cli.runs.failures import NAME as FAILURES
 from mmel_cli.runs.folder import METRICS_FILE, PLOTS, SCORES, TABLE
 from mmel_cli.types import Failure
@@ -30,7 +31,6 @@ _TELLING = (
     PHRASE_SPAN,
     PHRASE_SHARE,
 )  # not the maps of words: many times larger
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also full-width
 
 
 class ScoreLog:
@@ -180,8 +180,3 @@ def write_table(path: Path, runs: Mapping[str, Columns], captions: Mapping[str, 
                 values = [columns.values[metric][row] if metric in columns.values else np.nan for metric in metrics]
                 writer.writerow([*texts, size, *("" if np.isnan(value) else repr(float(value)) for value in values)])
     temporary.rename(path)
-
-
-def as_text(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula: an apostrophe goes before one that could be."""
-    return "'" + text if text.startswith(_FORMULA) else text

@@ -5,10 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from mmel_cli.archive import Archive
 from mmel_cli.attribution import find_method
 from mmel_cli.config import EvalConfig, settings_of, words_of
 from mmel_cli.errors import MmelError, UsageError
@@ -28,16 +26,8 @@ from mmel_cli.pipelines.regions import Words
 from mmel_cli.pipelines.rivals import RivalTexts, find_partners
 from mmel_cli.pipelines.subjects import Siblings, Stream
 from mmel_cli.runs import Events, RunFolder
+from mmel_cli.runs.together import Opened
 from mmel_cli.types import Failure, RunInfo
-
-
-@dataclass(frozen=True)
-class Run:
-    """One archive to score."""
-
-    label: str
-    path: Path
-    archive: Archive
 
 
 @dataclass
@@ -52,7 +42,7 @@ class Tally:
 class Scoring:
     """One run, with all that scoring it takes."""
 
-    run: Run
+    run: Opened
     wanted: frozenset[str]  # record ids
     names: tuple[str, ...]  # of numbers
     rivals: RivalTexts

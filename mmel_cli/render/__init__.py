@@ -1,22 +1,23 @@
-"""Pictures and the report (numpy and Pillow, no torch)."""
+"""Pictures (numpy and Pillow, no torch)."""
 
-from mmel_cli.render.names import picture_name
+from mmel_cli.render.files import THUMBNAIL_SIDE, save_photo, save_picture
+from mmel_cli.render.names import photo_name, picture_name
 from mmel_cli.render.options import BY_PART, HeatmapOptions
 from mmel_cli.render.overlay import fit, render, thumbnail
 from mmel_cli.render.parts import SHARES, Parts, parts_of
-from mmel_cli.render.report import ReportRecord, ReportSummary, write_report
 
 __all__ = [
     "BY_PART",
     "SHARES",
+    "THUMBNAIL_SIDE",
     "HeatmapOptions",
     "Parts",
-    "ReportRecord",
-    "ReportSummary",
     "fit",
     "parts_of",
+    "photo_name",
     "picture_name",
     "render",
+    "save_photo",
+    "save_picture",
     "thumbnail",
-    "write_report",
 ]

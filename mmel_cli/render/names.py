@@ -1,4 +1,4 @@
-"""File names made from record ids: readable, safe, unique."""
+"""File names made from record ids and names of images: readable, safe, unique."""
 
 import hashlib
 import re
@@ -22,6 +22,11 @@ def picture_name(record_id: str) -> PurePosixPath:
     while folders and len("/".join([*folders, stem])) > room:
         folders.pop(0)
     return PurePosixPath(*folders, stem[:room] + ending)
+
+
+def photo_name(image: str) -> PurePosixPath:
+    """The JPEG of an image, relative, made from its name in the same way."""
+    return picture_name(image).with_suffix(".jpg")
 
 
 def _safe(part: str) -> str:

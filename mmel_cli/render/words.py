@@ -53,14 +53,6 @@ def colour(tint: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def says(value: float) -> str:
-    """What the value of a word means, literally."""
-    shown = f"{abs(value):.3f}"
-    if float(shown) == 0:
-        return "without this word the cosine stays the same, to three digits"
-    return f"without this word the cosine {'falls' if value > 0 else 'rises'} by {shown}"
-
-
 def printable(text: str) -> str:
     """Whitespace and joiners as they are; controls and the like as a mark."""
     return "".join(

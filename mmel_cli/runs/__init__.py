@@ -2,13 +2,14 @@
 
 from mmel_cli.runs.control import Events, Stop
 from mmel_cli.runs.failures import FailureLog, read_failures
-from mmel_cli.runs.folder import EVALUATED, EXPLAINED, TRAINED, FolderKind, RunFolder
+from mmel_cli.runs.folder import EVALUATED, EXPLAINED, REPORTED, TRAINED, FolderKind, RunFolder
 from mmel_cli.runs.identity import SETTINGS, Decides, decides, differences, fingerprint, run_identity, settings
 from mmel_cli.runs.resume import CommittedRecords, IdSet, committed_records
 
 __all__ = [
     "EVALUATED",
     "EXPLAINED",
+    "REPORTED",
     "SETTINGS",
     "TRAINED",
     "CommittedRecords",

@@ -18,9 +18,14 @@ class Events:
 
 
 class Stop:
-    """Set by SIGINT or SIGTERM: finish the batch, commit, and say how to go on."""
+    """Set by SIGINT or SIGTERM: finish the batch, commit, and say how to go on.
 
-    def __init__(self) -> None:
+    Args:
+        at_once: let signals act as they do anyway, for a command that has nothing to finish.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once
         self.signal: int | None = None
 
     def asked(self) -> bool:
@@ -30,7 +35,7 @@ class Stop:
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Catch both signals (in the main thread; a second one acts at once)."""
-        if threading.current_thread() is not threading.main_thread():
+        if self._at_once or threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -35,7 +35,23 @@ class FailureLog:
             os.fsync(self._file.fileno())
 
 
-def read_failures(folder: Path) -> list[Failure]:
-    """The failures of the last call."""
-    lines = (folder / NAME).read_text("utf-8").splitlines()
-    return [Failure(**json.loads(line)) for line in lines]
+def read_failures(folder: Path, most: int) -> tuple[list[Failure], int]:
+    """The first `most` failures of the last call in a run folder, and how many there are; none without a log."""
+    failures: list[Failure] = []
+    number = 0
+    for path in sorted(folder.glob(NAME.replace(".", "*."))):
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                number += 1
+                if len(failures) < most:
+                    failures += _parsed(line)
+    return failures, number
+
+
+def _parsed(line: str) -> list[Failure]:
+    """The failure of a line; nothing of a line that was torn by a kill, or is none of ours."""
+    try:
+        said = json.loads(line)
+        return [Failure(str(said["id"]), str(said["stage"]), str(said["error"]))]
+    except (ValueError, KeyError, TypeError):
+        return []

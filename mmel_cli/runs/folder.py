@@ -23,9 +23,16 @@ from mmel_cli.runs.control import Stop
 from mmel_cli.runs.failures import FailureLog
 
 LOCK, TEMPORARY = ".lock", ".tmp"
-ARCHIVE, HEATMAPS, THUMBNAILS, DRAWN = "archive", "heatmaps", "thumbnails", "heatmaps/drawn.json"
+ARCHIVE, HEATMAPS, DRAWN = "archive", "heatmaps", "heatmaps/drawn.json"
+PHOTOS, THUMBNAILS = "photos", "thumbnails"
 RUN, SUMMARY, REPORT = "run.yaml", "summary.json", "index.html"
+REPORT_FILES = (
+    "report/app/**/*",
+    *(f"report/data/{name}.js*" for name in ("head", "eval", "records-*", "maps-*", "details-*")),
+)
+"""Beside REPORT; what a kill left of one ends in .tmp."""
 EVAL, METRICS_FILE, TABLE, SCORES, PLOTS = "eval.yaml", "metrics.json", "per_record.csv", "scores", "plots"
+EVAL_FOLDER = "eval"  # in a run folder
 TRAINING, TRAINING_LOG, CHECKPOINT, CURVE, PICTURE = (
     "training.yaml",
     "training.jsonl",
@@ -43,7 +50,7 @@ class FolderKind:
     what: str  # in messages
     marker: str
     format: str  # the marker's key `format`
-    before_format: frozenset[str]  # keys of a marker that version 0.1.0 wrote, which had no format
+    before_format: frozenset[str]  # keys of a marker that version 0.1.0 wrote, which had no format; none: wrote none
     files: tuple[str, ...]  # patterns of what --overwrite removes, relative to the folder
     pictures: tuple[str, ...] = ()  # folders of which it removes the pictures that mmel named
 
@@ -53,7 +60,9 @@ class FolderKind:
             said = yaml.safe_load(marker.read_text("utf-8"))
         except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):
             return False
-        return isinstance(said, dict) and (said.get("format") == self.format or self.before_format <= set(said))
+        if not isinstance(said, dict):
+            return False
+        return said.get("format") == self.format or (bool(self.before_format) and self.before_format <= set(said))
 
 
 EXPLAINED = FolderKind(
@@ -63,16 +72,27 @@ EXPLAINED = FolderKind(
     frozenset({"config", "config_sha256", "input", "model", "versions"}),
     (
         *(f"{ARCHIVE}/part-*.h5{ending}" for ending in ("", ".damaged", TEMPORARY)),
-        *(RUN, SUMMARY, REPORT, "page-*.html", "failures*.jsonl", DRAWN),
+        *(RUN, SUMMARY, REPORT, *REPORT_FILES, "page-*.html", "failures*.jsonl", DRAWN),
     ),
-    (HEATMAPS, THUMBNAILS),
+    (HEATMAPS, PHOTOS, THUMBNAILS),
 )
 EVALUATED = FolderKind(
     "evaluation",
     EVAL,
     "mmel-eval",
     frozenset({"config", "identity_sha256", "runs", "versions"}),
-    (EVAL, METRICS_FILE, TABLE, f"{SCORES}/*.jsonl", f"{PLOTS}/*.png", f"{PLOTS}/*.svg", failures.NAME),
+    (
+        *(EVAL, METRICS_FILE, TABLE, f"{SCORES}/*.jsonl", f"{PLOTS}/*.png", f"{PLOTS}/*.svg", failures.NAME),
+        *(REPORT, *REPORT_FILES),
+    ),
+)
+REPORTED = FolderKind(
+    "report",
+    "report.yaml",
+    "mmel-report",
+    frozenset(),
+    ("report.yaml", REPORT, *REPORT_FILES),
+    (PHOTOS, THUMBNAILS),
 )
 TRAINED = FolderKind(
     "training",
@@ -87,6 +107,18 @@ TRAINED = FolderKind(
         *(f"{n}.{s}" for n in (CURVE, PICTURE) for s in ("png", "svg")),
     ),
 )
+
+
+class _Exact(yaml.SafeDumper):
+    """Texts come back as they were: in plain or single quotes PyYAML reads a next line (U+0085) as a space."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if "\x85" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Exact.add_representer(str, _text)
 
 
 class RunFolder:
@@ -152,9 +184,15 @@ class RunFolder:
         self._stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         return pool
 
+    def remove_pictures(self, name: str) -> None:
+        """Take away the pictures of a folder of pictures."""
+        for path in self._pictures(name):
+            path.unlink(missing_ok=True)
+
     def note(self, content: dict[str, Any]) -> None:
         """Write the marker: what the folder was made from."""
-        text = yaml.safe_dump({"format": self.kind.format} | content, sort_keys=False, allow_unicode=True)
+        noted = {"format": self.kind.format} | content
+        text = yaml.dump(noted, Dumper=_Exact, sort_keys=False, allow_unicode=True)
         self.write_text(self.kind.marker, text)
 
     def notes(self) -> dict[str, Any]:
@@ -164,11 +202,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file so that it is there whole or not at all."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + TEMPORARY)
-        temporary.write_text(text, "utf-8")
-        temporary.rename(path)
+        write_text(self.path / name, text)
 
     def write_json(self, name: str, content: Any) -> None:
         """Standard JSON, without NaN."""
@@ -197,17 +231,29 @@ class RunFolder:
                 f"--out {self.path}: another mmel is writing there; wait for it, or give another folder"
             ) from error
 
+    def _pictures(self, name: str) -> list[Path]:
+        """The pictures that mmel named, in a folder of pictures."""
+        return [path for path in (self.path / name).rglob("*") if _PICTURE_NAME.fullmatch(path.name)]
+
     def _remove(self) -> None:
         """Take away what the command wrote, then folders that are left empty; the marker goes last."""
-        old = [path for pattern in self.kind.files for path in self.path.glob(pattern)]
+        old = [path for pattern in self.kind.files for path in self.path.glob(pattern) if not path.is_dir()]
         for pictures in self.kind.pictures:
-            old += [path for path in (self.path / pictures).rglob("*") if _PICTURE_NAME.fullmatch(path.name)]
+            old += self._pictures(pictures)
         marker = self.path / self.kind.marker
         for path in sorted(set(old) - {marker}):
             path.unlink(missing_ok=True)
         for folder in {path.parent for path in old} - {self.path}:
             _remove_empty(folder, self.path)
         marker.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, in a folder that is made if need be, so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + TEMPORARY)
+    temporary.write_text(text, "utf-8")
+    temporary.rename(path)
 
 
 def _remove_empty(folder: Path, top: Path) -> None:

@@ -26,6 +26,7 @@ SETTINGS: dict[str, Decides] = {
     "heatmaps": "pictures",
     "heatmap": "pictures",
     "plots": "neither",
+    "report": "neither",
     "input": "numbers",  # which images and captions are read
     "input.prompts": "neither",  # where the file lies: the SHA-256 of its texts counts
     "image.geometry": "numbers",
@@ -33,6 +34,8 @@ SETTINGS: dict[str, Decides] = {
     "against": "numbers",  # what captions are explained against
     "word_values": "numbers",  # whether there are any
     "words": "numbers",  # words x regions, and how
+    "match": "numbers",  # how many captions scores are compared with
+    "high_norm": "numbers",  # whether long patches are told
     "method": "numbers",  # its name and every parameter of every method
     "method.weights": "neither",  # where the file lies: its SHA-256 counts
     "method.transfer": "neither",  # it only permits
@@ -54,6 +57,8 @@ SETTINGS: dict[str, Decides] = {
 """By dotted key, of every command; a group stands for all settings in it that have no line of their own."""
 
 _LATER = {
+    "match.captions": "0",
+    "high_norm": "false",
     "against.text": "null",
     "against.other": "false",
     "words.regions": "false",

@@ -13,7 +13,7 @@ from zoo import ARCHITECTURES, make_model
 
 from mmel_cli import load_archive
 from mmel_cli.attribution import METHODS, exclip
-from mmel_cli.fields import MAP, RESIDUAL, TOKEN_MAP, WORD_MAP, WORD_VALUE
+from mmel_cli.fields import HIGH_NORM, MAP, MATCH, RESIDUAL, TOKEN_MAP, WORD_MAP, WORD_VALUE
 from mmel_cli.model import load_model
 from mmel_cli.model.tails import resumed
 from mmel_cli.pipelines.engine import Engine
@@ -188,7 +188,7 @@ def test_a_run_archives_a_number_a_record_and_refuses_words(photos, tiny, tmp_pa
     assert mmel("verify", tmp_path / "run")[0] == 0
     assert mmel("merge", tmp_path / "run", "--out", tmp_path / "all.h5")[0] == 0
     with load_archive(tmp_path / "all.h5") as archive:
-        assert archive.info.fields == (MAP, TOKEN_MAP, WORD_MAP, RESIDUAL, WORD_VALUE)
+        assert archive.info.fields == (MAP, TOKEN_MAP, WORD_MAP, RESIDUAL, WORD_VALUE, *MATCH, HIGH_NORM)
         left = archive.column(RESIDUAL.name)
         assert left.shape == (11,)
         assert len(set(left.tolist())) == 11

@@ -14,7 +14,7 @@ from mmel_cli import explain, load_archive, load_config
 from mmel_cli.attribution import METHODS, fixlip
 from mmel_cli.attribution.fixlip import masks_of, patch_values, token_values
 from mmel_cli.attribution.second_order import by_word
-from mmel_cli.fields import MAP, TOKEN_MAP, WORD_MAP, WORD_VALUE
+from mmel_cli.fields import HIGH_NORM, MAP, MATCH, TOKEN_MAP, WORD_MAP, WORD_VALUE
 from mmel_cli.pipelines.engine import Engine
 
 SMALL = [(0, 1), (1, 0), (1, 1), (0, 0)]
@@ -223,7 +223,7 @@ def test_a_run_archives_words_x_regions_and_refuses_those_of_the_command(photos,
     assert mmel("verify", tmp_path / "run")[0] == 0
     assert mmel("merge", tmp_path / "run", "--out", tmp_path / "all.h5")[0] == 0
     with load_archive(tmp_path / "all.h5") as archive:
-        assert archive.info.fields == (MAP, TOKEN_MAP, WORD_MAP, WORD_VALUE)
+        assert archive.info.fields == (MAP, TOKEN_MAP, WORD_MAP, WORD_VALUE, *MATCH, HIGH_NORM)
         for record in archive:
             assert record.fields[WORD_MAP.name].shape == (len(record.words), 4, 4)
             assert record.fields[WORD_MAP.name].std() > 0

@@ -16,6 +16,7 @@ from mmel_cli import load_archive
 from mmel_cli.evaluation import named
 
 QUICK = ["--set", "comparison.resamples=99", "--set", "sanity.samples=2", "--set", "faithfulness.steps=4"]
+QUICKER = [p for s in ("sanity.depths=2", "sanity.draws=2", "aid.points=5", "rivals=4") for p in ("--set", s)]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def scored(tmp_path_factory, tiny):
 
 def test_every_metric_of_four_runs(scored, tmp_path, mmel):
     runs = [scored / name for name in ("grad-eclip", "mmel", "random", "mask")]
-    code, out, err = mmel("eval", *runs, "--metrics", "all", "--out", tmp_path / "out", *QUICK)
+    code, out, err = mmel("eval", *runs, "--metrics", "all", "--out", tmp_path / "out", *QUICK, *QUICKER)
     assert code == 0, err
     report = json.loads((tmp_path / "out/metrics.json").read_text())
     with load_archive(runs[0]) as archive:

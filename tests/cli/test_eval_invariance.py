@@ -45,7 +45,7 @@ def scored(tmp_path_factory, tiny):
 @pytest.mark.slow
 def test_batch_sizes_and_order_do_not_matter(scored, tmp_path, mmel):
     tables = []
-    for run, size in (("straight", 1), ("straight", 5), ("straight", 16), ("shuffled", 5)):
+    for run, size in (("straight", 1), ("straight", 16), ("shuffled", 5)):
         out = tmp_path / f"{run}-{size}"
         code, _, err = mmel(
             "eval", scored / f"run-{run}", "--metrics", "all", "--out", out, "--batch-size", size, *QUICK

@@ -1,5 +1,6 @@
 """Help that fits, examples that run, completion that is light, names that cannot drift."""
 
+import functools
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from mmel_cli.training.options import TrainOptions
 COMMANDS = [command.name for command in app.registered_commands]
 
 
+@functools.cache  # a process takes seconds to begin, and its help does not change
 def run(*arguments, **environment):
     command = [sys.executable, "-m", "mmel_cli", *arguments]
     return subprocess.run(

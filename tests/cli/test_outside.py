@@ -10,7 +10,7 @@ import torch
 from mmel_cli import load_archive
 from mmel_cli.attribution import METHODS, ops
 from mmel_cli.attribution.base import GradientParams, Method
-from mmel_cli.fields import MAP, WORD_VALUE, Field
+from mmel_cli.fields import HIGH_NORM, MAP, MATCH, WORD_VALUE, Field
 from mmel_cli.tensors import Attribution
 
 HEADS = Field("layers/heads", ("layers", "channels(4)", "rows", "columns"), "attention of each head", evidence=True)
@@ -62,7 +62,9 @@ def test_a_method_with_new_raw_maps_needs_nothing_but_the_registry(photos, tiny,
     assert mmel("verify", run)[0] == 0
     assert mmel("merge", run, "--out", tmp_path / "all.h5")[0] == 0
     with load_archive(run) as archive, load_archive(tmp_path / "all.h5") as merged:
-        assert archive.info.fields == merged.info.fields == (MAP, HEADS, STRONGEST, PATCHES, WORD_VALUE)
+        assert (
+            archive.info.fields == merged.info.fields == (MAP, HEADS, STRONGEST, PATCHES, WORD_VALUE, *MATCH, HIGH_NORM)
+        )
         for record, again in zip(archive, merged, strict=True):
             assert record.fields[HEADS.name].shape == (4, 4, 4, 4)
             np.testing.assert_allclose(record.map, record.fields[HEADS.name].mean((0, 1)), rtol=1e-5)
@@ -79,7 +81,7 @@ def test_a_method_with_new_raw_maps_needs_nothing_but_the_registry(photos, tiny,
 
 
 def test_channels_keep_what_their_name_says_of_any_method(photos, tiny, tmp_path, mmel, outside):
-    kept = {"map", "tokens/strongest", "words/value"}
+    kept = {"map", "tokens/strongest", "words/value", "match/rank", "match/among", "high_norm"}
     for channels, names in (("layers", kept), ("final", kept)):
         run = tmp_path / channels
         code, _, err = mmel(

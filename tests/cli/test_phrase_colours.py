@@ -1,16 +1,12 @@
-"""Pictures of a run with --words: colours of phrases by default, small maps when asked for, and shares in cards."""
-
-import html
-import re
+"""Pictures of a run with --words: colours of phrases, or small maps when asked for; and shares in the report."""
 
 import numpy as np
 import pytest
 from PIL import Image
+from report_data import Report, single
 
 from mmel_cli import load_archive
 from mmel_cli.render.parts import PALETTE
-
-COLOUR = re.escape("rgb(238, 51, 119)")
 
 
 @pytest.fixture
@@ -43,15 +39,16 @@ def test_a_run_with_words_shows_colours_of_phrases_and_is_redrawn_from_the_archi
     with load_archive(folder) as archive:
         assert all(len(record.phrases) == 1 for record in archive)
         phrases = {record.id: record.phrases[0].text for record in archive}
-        shares = {record.id: f"{record.fields['phrases/share'][0]:+.3f}" for record in archive}
+        shares = {record.id: record.fields["phrases/share"][0] for record in archive}
     assert len(coloured) == 3
     assert all(has(picture, PALETTE[0]) for picture in coloured.values())
-    assert all(max(Image.open(path).size) == 512 for path in (folder / "thumbnails").rglob("*.jpg"))
-    page = html.unescape((folder / "index.html").read_text())
-    for record_id, share in shares.items():
-        card = next(card for card in page.split("<figure>")[1:] if record_id in card)
-        text, shown = re.search(rf'style="border-color:{COLOUR}"><bdi>(.*?)</bdi></span>(\S+?)<', card).groups()
-        assert (text, shown) == (phrases[record_id], share)
+    assert all(max(Image.open(path).size) == 320 for path in (folder / "thumbnails").rglob("*.jpg"))
+    report = Report(folder)
+    for n, (record_id, share) in enumerate(shares.items()):
+        assert report.column("id")[n] == record_id
+        ((start, end, shown),) = report.maps(0, n)["phrases"]
+        assert report.column("caption")[n][start:end] == phrases[record_id]
+        assert single(shown) == share
     before = {path: path.read_bytes() for path in (folder / "archive").iterdir()}
     code, _, err = words_run("--words", "--set", "heatmap.panels=words")
     assert code == 0, err
@@ -78,19 +75,27 @@ def test_panels_of_words_are_refused_in_one_line_without_words(words_run, panels
     assert not words_run.folder.exists()
 
 
-def test_without_pictures_nothing_is_refused_and_the_cards_have_shares(words_run):
+def test_without_pictures_nothing_is_refused_and_the_report_has_shares(words_run):
     code, _, err = words_run("--words", "--set", "heatmaps=false", "--set", "words.phrase=alone")
     assert code == 0, err
-    page = (words_run.folder / "index.html").read_text()
-    assert page.count('<span class="phrase"') == 3
-    assert "each with its share of the cosine: what the phrase alone adds to the cosine of no text." in page
-    assert "In the picture" not in page
+    report = Report(words_run.folder)
+    assert [len(report.maps(0, n)["phrases"]) for n in range(3)] == [1, 1, 1]
+    assert report.head["runs"][0]["share_says"] == "what the phrase alone adds to the cosine of no text"
+    assert report.head["photos"] is False
 
 
 def test_a_run_without_words_looks_as_before(words_run):
     code, _, err = words_run()
     assert code == 0, err
-    page = (words_run.folder / "index.html").read_text()
-    assert 'class="phrase"' not in page
-    assert 'id="phrases"' not in page
-    assert all(max(Image.open(path).size) <= 256 for path in (words_run.folder / "thumbnails").rglob("*.jpg"))
+    report = Report(words_run.folder)
+    assert report.head["runs"][0]["has"] == {
+        "words": True,
+        "regions": False,
+        "phrases": False,
+        "match": True,
+        "against": False,
+        "layers": True,
+    }
+    assert report.maps(0, 0)["phrases"] == []
+    assert report.details(0, 0)["words"] is None
+    assert all(max(Image.open(path).size) == 320 for path in (words_run.folder / "thumbnails").rglob("*.jpg"))

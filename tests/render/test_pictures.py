@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmel_cli.render import HeatmapOptions, fit, picture_name, render, thumbnail
 from mmel_cli.render.colours import normalise
-from mmel_cli.render.words import FALLS, LEAST_SCALE, RISES, colour, pieces, says, scale_of
+from mmel_cli.render.words import FALLS, LEAST_SCALE, RISES, colour, pieces, scale_of
 from mmel_cli.types import Word
 
 PLAIN = HeatmapOptions(caption=False, max_side=400)
@@ -213,16 +213,3 @@ def test_pieces_are_the_caption_and_its_scale_is_never_next_to_nothing():
     assert [part.value for part in pieces(caption, said, None)] == [None]
     assert scale_of(np.float32([1e-4, -2e-4])) == LEAST_SCALE
     assert scale_of(None) is scale_of(np.float32([])) is scale_of(np.float32([np.nan])) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "sentence"),
-    [
-        (0.1234, "without this word the cosine falls by 0.123"),
-        (-0.0006, "without this word the cosine rises by 0.001"),
-        (0.0004, "without this word the cosine stays the same, to three digits"),
-        (0.0, "without this word the cosine stays the same, to three digits"),
-    ],
-)
-def test_a_word_is_said_literally(value, sentence):
-    assert says(value) == sentence

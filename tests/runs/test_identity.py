@@ -44,6 +44,8 @@ def test_numbers_are_what_maps_depend_on():
         "image.geometry",
         "model.image_size",
         "word_values",
+        "match.captions",
+        "high_norm",
         *(f"words.{name}" for name in ("regions", "texts", "seed", "phrase")),
         "against.text",
         "against.other",

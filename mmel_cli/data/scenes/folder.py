@@ -49,6 +49,15 @@ def write_scenes(folder: Path, count: int, seed: int, *, split: str = "test", si
     return captions
 
 
+def made_here(folder: Path) -> bool:
+    """Whether `write_scenes` made a folder, by the file that it leaves there."""
+    try:
+        written = json.loads((folder / _PARAMETERS).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(written, dict) and set(written) == {"count", "seed", "split", "side"}
+
+
 def _scenes(count: int, seed: int, split: str) -> Iterator[tuple[Scene, list[Caption]]]:
     """The first `count` scenes that have an object, with their captions."""
     index = made = 0

@@ -1,0 +1,141 @@
+"""What `mmel eval` measured, for the report: its metrics.json as it is, and a column a metric and run."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmel_cli.names import count
+from mmel_cli.report.run import ReportRun
+from mmel_cli.runs.cells import as_text
+from mmel_cli.runs.folder import METRICS_FILE, TABLE
+
+_BETTER = {"up": "higher", "down": "lower"}
+_LONGEST_CELL = 1 << 27  # characters; captions may be long
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation as a report has it.
+
+    `content` is that of metrics.json without the settings. Its key `report_runs` has, by label, the number of the run
+    in the report, or None; `confidence` is that of its intervals, None if it does not say. `metrics` says what the
+    `columns` are, (records,) float64 each, NaN where undefined.
+    """
+
+    content: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    columns: list[np.ndarray]
+
+
+def find_evaluation(folder: Path, runs: Sequence[ReportRun], say: Callable[[str], None]) -> Evaluated | None:
+    """The evaluation in a folder; None if there is none.
+
+    Args:
+        folder: of `mmel eval`.
+        runs: of the report.
+        say: told in a line why an evaluation, or a part of it, is left out: it cannot be read, or is of other runs or
+            of other pairs under the same names.
+    """
+    if not (folder / METRICS_FILE).is_file():
+        return None
+    try:
+        said = json.loads((folder / METRICS_FILE).read_text("utf-8"))
+        numbers = _numbers(said["runs"], runs)
+        names = [str(name) for name in said["metrics"]]
+        table, other = _read_table(folder / TABLE, names, numbers, runs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        say(f"{folder}: cannot be read ({type(error).__name__}: {error}); left out, run mmel eval again")
+        return None
+    if all(number is None for number in numbers.values()):
+        say(f"{folder}: is of other runs, or they were made anew since; left out, run mmel eval again")
+        return None
+    if other:
+        say(f"{folder}: {count(other, 'row')} of another image or caption left out")
+    metrics, columns = [], []
+    for label, number in numbers.items():
+        for name in names:
+            values = table.get((label, name))
+            if number is not None and values is not None and not np.isnan(values).all():
+                metrics.append(_metric(name, said["metrics"][name], number))
+                columns.append(values)
+    content = {key: value for key, value in said.items() if key != "config"}
+    content |= {"label": str(folder), "report_runs": numbers, "confidence": _confidence(said.get("config"))}
+    return Evaluated(content, metrics, columns)
+
+
+def _confidence(config: Any) -> float | None:
+    comparison = config.get("comparison") if isinstance(config, dict) else None
+    confidence = comparison.get("confidence") if isinstance(comparison, dict) else None
+    return confidence if isinstance(confidence, float) else None
+
+
+def _metric(name: str, said: Mapping[str, Any], number: int) -> dict[str, Any]:
+    return {
+        "key": name,
+        "label": name,
+        "better": _BETTER.get(str(said.get("better")), "neither"),
+        "definition": said.get("definition"),
+        "run": number,
+    }
+
+
+def _numbers(evaluated: Sequence[Mapping[str, Any]], runs: Sequence[ReportRun]) -> dict[str, int | None]:
+    """By label of the evaluation, which run of the report it is.
+
+    A run may have moved since, so what it was made from counts; where several evaluated runs have that in common, as
+    runs on two inputs may, so does the path.
+    """
+    numbers: dict[str, int | None] = {}
+    for one in evaluated:
+        alike = [other for other in evaluated if other["config_sha256"] == one["config_sha256"]]
+        numbers[str(one["label"])] = next(
+            (
+                number
+                for number, run in enumerate(runs)
+                if run.info.config_sha256 == one["config_sha256"]
+                and (len(alike) == 1 or str(run.path.resolve()) == one.get("path"))
+            ),
+            None,
+        )
+    return numbers
+
+
+def _read_table(
+    path: Path, names: Sequence[str], numbers: Mapping[str, int | None], runs: Sequence[ReportRun]
+) -> tuple[dict[tuple[str, str], np.ndarray], int]:
+    """per_record.csv by label and metric, and how many rows were of another image or caption than the record has."""
+    labels = {as_text(label): label for label, number in numbers.items() if number is not None}
+    expected = _pairs(runs[0])
+    table: dict[tuple[str, str], np.ndarray] = {}
+    other = 0
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                label, known = labels.get(row["run"]), expected.get(row["id"])
+                if label is None or known is None:
+                    continue
+                if known[1:] != (row["image"], row["caption"]):
+                    other += 1
+                    continue
+                for name in names:
+                    if row.get(name):
+                        values = table.setdefault((label, name), np.full(len(runs[0].ids), np.nan))
+                        values[known[0]] = float(row[name])
+    finally:
+        csv.field_size_limit(before)
+    return table, other
+
+
+def _pairs(run: ReportRun) -> dict[str, tuple[int, str, str]]:
+    """By id as a cell has it: the number in the report, image and caption."""
+    if run.archive is None:
+        return {}
+    read = run.archive.take(["id", "image", "caption"], run.places)
+    rows = zip(*(read[name] for name in ("id", "image", "caption")), strict=True)
+    return {as_text(str(i)): (k, as_text(str(m)), as_text(str(c))) for k, (i, m, c) in enumerate(rows)}

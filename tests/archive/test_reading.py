@@ -1,0 +1,68 @@
+"""Many records at a time, in any order, of files that are checked once and whenever they change."""
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from mmel_cli.archive import ArchiveOptions, ShardWriter, load_archive
+from mmel_cli.archive import safety as safety_module
+from mmel_cli.errors import ArchiveError
+
+
+@pytest.fixture
+def folder(tmp_path, info, make):
+    with ShardWriter(tmp_path, info, ArchiveOptions(shard_size=4, dtype="float16")) as writer:
+        for n in range(11):
+            writer.extend([make(n)])
+    return tmp_path
+
+
+@pytest.mark.parametrize("order", [range(11), (9, 0, 10, 4, 5, 0, 7), (3,), (8, 6, 4, 2, 0), ()])
+def test_records_come_in_the_order_asked_for(folder, order):
+    with load_archive(folder) as archive:
+        ids = [archive.ids[n] for n in order]
+        places = archive.places(ids)
+        assert places.shape == (len(ids), 2)
+        assert (archive.starts[places[:, 0]] + places[:, 1]).tolist() == list(order)
+        read = archive.take(["id", "map", "words/span", "image_size"], places) if ids else {}
+        for row, name in enumerate(ids):
+            record = archive[name]
+            assert read["id"][row] == name
+            np.testing.assert_array_equal(read["map"][row], record.map)  # with its scale
+            assert tuple(read["image_size"][row]) == record.image_size
+            assert (read["words/span"][row][:, 0] >= 0).sum() == len(record.words)
+        with pytest.raises(KeyError):
+            archive.places(["nobody"])
+
+
+def test_a_file_is_checked_once_and_again_when_it_was_changed(folder, monkeypatch):
+    checks, check = [], safety_module.check
+    monkeypatch.setattr(safety_module, "check", lambda file, path: checks.append(path.name) or check(file, path))
+    with load_archive(folder) as archive:
+        for _ in range(3):
+            archive.column("score")
+        assert checks == [path.name for path in archive.files]
+        path = archive.files[0]  # not the one that is open
+        os.utime(path)
+        archive.column("score")
+        assert checks == ["part-00000.h5", "part-00001.h5", "part-00002.h5", "part-00000.h5"]
+        with h5py.File(path, "a") as file:
+            del file["score"]
+            file["score"] = h5py.ExternalLink("/etc/passwd", "score")
+        with pytest.raises(ArchiveError, match="link to elsewhere"):
+            archive.column("score")
+
+
+def test_another_file_in_the_place_of_one_that_was_checked_is_checked(folder):
+    with load_archive(folder) as archive:
+        archive.column("score")
+        path = archive.files[0]
+        told = path.stat()
+        other = path.with_name("other")
+        other.write_bytes(b"\0" * told.st_size)
+        os.utime(other, ns=(told.st_atime_ns, told.st_mtime_ns))
+        other.rename(path)
+        with pytest.raises(ArchiveError, match="part-00000"):
+            archive.column("score")
