@@ -21,6 +21,8 @@ CAPTION_BLIND = ("attention", "rollout", "eigen-cam")
 BUILTIN = "builtin"
 OWN_SCENES = "own_scenes"
 """The key of RunInfo.described that says "yes" of a run on mmel's own scenes."""
+BLIND = "caption_blind"
+"""The same of a method outside of CAPTION_BLIND that declares so (Method.caption_blind)."""
 
 WORSE_PART = 8
 """Other captions are preferred where one in so many of them scores at least as high (METHOD 10 has the rates)."""
@@ -152,7 +154,7 @@ def of_run(info: RunInfo) -> tuple[Mark, ...]:
     present = {
         "untrained": has_weights and info.trained == "untrained",
         "control": info.method in CONTROLS,
-        "caption-blind": info.method in CAPTION_BLIND,
+        "caption-blind": info.method in CAPTION_BLIND or info.described.get(BLIND) == "yes",
         "builtin": info.model == BUILTIN and info.described.get(OWN_SCENES) != "yes",
         "bfloat16": info.dtype == "bfloat16",
     }
@@ -163,7 +165,7 @@ def of_records(archive: Archive) -> Marked:
     """The marks of all records; a block of maps is in memory at a time, and three numbers a record."""
     info = archive.info
     own = {field.name for field in info.fields}
-    residuals = [name for name in own if name.endswith("/residual")]
+    residuals = [f.name for f in info.fields if f.name.endswith("/residual") and not f.dims and f.dtype == "float32"]
     asked = [MAP.name, "score", "truncated", "image_size", "box", *residuals]
     asked += ["against_score"] if info.against else []
     asked += [name for name in (MATCH_RANK.name, MATCH_AMONG.name, HIGH_NORM.name) if name in own]

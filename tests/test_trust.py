@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_runs import INFO, record, write_run
 
 from mmel_cli import load_archive
 from mmel_cli.archive import ShardWriter
 from mmel_cli.archive.schema import ArchiveOptions
 from mmel_cli.attribution import METHODS
 from mmel_cli.config import load_config
-from mmel_cli.fields import HIGH_NORM, MAP, MATCH, RESIDUAL
+from mmel_cli.fields import HIGH_NORM, MAP, MATCH, RESIDUAL, Field
 from mmel_cli.trust import CAPTION_BLIND, CONTROLS, MARKS, RECORD_MARKS, find_mark, of_records, of_run
 from mmel_cli.types import Explanation, RunInfo
 
@@ -152,3 +153,10 @@ def test_runs_by_model_weights_and_type(info):
     config = load_config(None, []).plain()
     assert names(config=config) == {"untrained"}
     assert names(config=config, trained="shipped") == names(config=config, trained="file") == set()
+
+
+def test_a_residual_that_is_no_number_makes_no_mark(tmp_path):
+    grid = Field("mine/residual", ("rows", "columns"), "of an outside method, on the grid")
+    records = [record(n, fields={"mine/residual": np.full(INFO.grid, 9.0, np.float32)}) for n in range(3)]
+    with load_archive(write_run(tmp_path / "run", records, dataclasses.replace(INFO, fields=(MAP, grid)))) as archive:
+        assert "residual" not in of_records(archive).counts()

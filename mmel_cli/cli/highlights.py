@@ -56,5 +56,8 @@ def _block(title: str, records: "tuple[Highlight, ...]") -> None:
 
 def _next(told: "Highlights", runs: Sequence[Path]) -> list[str]:
     first, every = shlex.quote(str(runs[0])), shlex.join(str(run) for run in runs)
-    look = [f"mmel show {first} {shlex.quote(told.first)}"] if told.first is not None else []
-    return [*look, f"mmel report {every}", f"mmel eval {every}"]
+    look = []
+    if told.first is not None:
+        look = [f"mmel show {first} {'-- ' if told.first.startswith('-') else ''}{shlex.quote(told.first)}"]
+    both = f" --out {shlex.quote(str(runs[0].parent / 'report'))}" if len(runs) > 1 else ""
+    return [*look, f"mmel report {every}{both}", f"mmel eval {every}"]

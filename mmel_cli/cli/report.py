@@ -19,7 +19,11 @@ def report(
     ] = None,
     self_contained: Annotated[
         Path | None,
-        typer.Option("--self-contained", metavar="FILE.html", help="One file with its photos: up to 500 records."),
+        typer.Option(
+            "--self-contained",
+            metavar="FILE.html",
+            help="One file with its photos; 500 records in all at most.",
+        ),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="INPUT of the runs, if it has moved.")] = None,
     json: options.Json = False,

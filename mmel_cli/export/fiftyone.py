@@ -14,9 +14,8 @@ from mmel_cli.blobs import blobs
 from mmel_cli.export import fiftyone_layout as layout
 from mmel_cli.export.base import Exported, Format, Job
 from mmel_cli.export.named import FIELDS, caption_of, number, phrases_of
-from mmel_cli.fields import MAP, WORD_VALUE
+from mmel_cli.fields import MAP, MATCH_AMONG, MATCH_RANK, WORD_VALUE
 from mmel_cli.render import picture_name
-from mmel_cli.runs.view import AMONG, RANK
 from mmel_cli.types import Box, Explanation, Map
 
 _PERCENTILE = 99.5  # of the records' strongest evidence: the range of all heatmaps
@@ -37,7 +36,7 @@ def write(job: Job, path: Path) -> Exported:
     (path / layout.DATA).mkdir(parents=True)
     with (path / layout.SAMPLES).open("w", encoding="utf-8") as file:
         file.write('{"samples": [')
-        for record in job.records(*FIELDS, WORD_VALUE.name, RANK, AMONG):
+        for record in job.records(*FIELDS, WORD_VALUE.name, MATCH_RANK.name, MATCH_AMONG.name):
             name = str(picture_name(record.image))
             suffix = job.photos.place(record, path / layout.DATA / name, copy=job.options.copy)
             if suffix is None:
@@ -77,8 +76,8 @@ def _sample(record: Explanation, photo: Path, top: float, threshold: float) -> d
         "caption": record.caption,
         "score": number(record.score),
         "logit": number(record.logit),
-        "rank": int(record.fields[RANK]) if RANK in record.fields else None,
-        "among": int(record.fields[AMONG]) if AMONG in record.fields else None,
+        "rank": int(record.fields[MATCH_RANK.name]) if MATCH_RANK.name in record.fields else None,
+        "among": int(record.fields[MATCH_AMONG.name]) if MATCH_AMONG.name in record.fields else None,
         "against": record.against,
         "words": words,
         "word_values": None if values is None else [number(value) for value in values],

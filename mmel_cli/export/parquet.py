@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 
 from mmel_cli.export.base import Exported, Format, Job
-from mmel_cli.fields import MAP, PHRASE_SHARE, PHRASE_SPAN, WORD_SHARE, WORD_VALUE
-from mmel_cli.runs.view import AMONG, RANK
+from mmel_cli.fields import MAP, MATCH_AMONG, MATCH_RANK, PHRASE_SHARE, PHRASE_SPAN, WORD_SHARE, WORD_VALUE
 from mmel_cli.types import Explanation, RunInfo
 
-_FIELDS = (MAP.name, WORD_VALUE.name, WORD_SHARE.name, PHRASE_SPAN.name, PHRASE_SHARE.name, RANK, AMONG)
+_FIELDS = (
+    MAP.name,
+    WORD_VALUE.name,
+    WORD_SHARE.name,
+    PHRASE_SPAN.name,
+    PHRASE_SHARE.name,
+    MATCH_RANK.name,
+    MATCH_AMONG.name,
+)
 _GROUP = 256  # records of a row group, which is what memory holds
 
 
@@ -81,8 +88,8 @@ def _row(record: Explanation) -> dict[str, Any]:
         "truncated": record.truncated,
         "score": record.score,
         "logit": None if np.isnan(record.logit) else record.logit,
-        "rank": int(fields[RANK]) if RANK in fields else None,
-        "among": int(fields[AMONG]) if AMONG in fields else None,
+        "rank": int(fields[MATCH_RANK.name]) if MATCH_RANK.name in fields else None,
+        "among": int(fields[MATCH_AMONG.name]) if MATCH_AMONG.name in fields else None,
         "against": record.against,
         "against_score": record.against_score,
         "words": [word.text for word in record.words],

@@ -13,7 +13,7 @@ from mmel_cli.data.scenes.folder import made_here
 from mmel_cli.model import ModelSpec
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.runs import fingerprint, run_identity
-from mmel_cli.trust import OWN_SCENES
+from mmel_cli.trust import BLIND, CONTROLS, OWN_SCENES
 from mmel_cli.types import RunInfo, Trained
 
 
@@ -21,6 +21,7 @@ def run_info(engine: Engine, config: RunConfig, source: Source) -> RunInfo:
     """What every shard of a run says of it."""
     spec = engine.model.spec
     described = engine.described | ({OWN_SCENES: "yes"} if made_here(source.request.folder) else {})
+    described |= {BLIND: "yes"} if engine.method.caption_blind and engine.method.name not in CONTROLS else {}
     decides = engine.decides | engine.signs.decides | source.decides
     info = RunInfo(
         model=spec.name,

@@ -1,6 +1,5 @@
 """The records of a run to look at first: the highest and lowest scores, and the oddest, by a stated measure."""
 
-import heapq
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmel_cli.archive import Archive, load_archive
-from mmel_cli.fields import MAP, WORD_VALUE
-from mmel_cli.runs.view import AMONG, RANK
+from mmel_cli.fields import MAP, MATCH, WORD_VALUE
 from mmel_cli.types import Explanation
 
 EACH = 3
@@ -48,25 +46,25 @@ class Highlights:
 
 @dataclass(frozen=True)
 class _Measure:
-    """A way to be odd, literally; how odd a record is by its columns (0: not at all); and why one is."""
+    """A way to be odd, literally; how odd records are by their fields (0: not at all); and why one is."""
 
     says: str
-    needs: tuple[str, ...]  # fields, which are the columns
-    how: Callable[..., float]
+    needs: tuple[str, ...]  # fields
+    how: Callable[..., np.ndarray]  # of their blocks, (records, ...): a number a record
     why: Callable[[Explanation], str]
 
 
-def _preferred(rank: int, among: int) -> float:
-    return (int(rank) - 1) / (int(among) - 1) if among > 1 else 0.0
+def _preferred(rank: np.ndarray, among: np.ndarray) -> np.ndarray:
+    return np.where(among > 1, (rank - 1) / np.maximum(among - 1, 1), 0.0)
 
 
 def _why_preferred(record: Explanation) -> str:
-    behind, others = int(record.fields[RANK]) - 1, int(record.fields[AMONG]) - 1
+    behind, others = (int(record.fields[field.name]) - 1 for field in MATCH)
     return f"{behind} of {others} other captions score as high or higher"
 
 
-def _spoiled(values: np.ndarray) -> float:
-    return -float(np.nan_to_num(values, nan=0.0).min(initial=0))
+def _spoiled(values: np.ndarray) -> np.ndarray:
+    return -np.nan_to_num(values, nan=0.0).min(-1, initial=0)
 
 
 def _why_spoiled(record: Explanation) -> str:
@@ -75,20 +73,20 @@ def _why_spoiled(record: Explanation) -> str:
     return f'without "{record.words[worst].text}" the score rises by {-values[worst]:.3f}'
 
 
-def _opposed(values: np.ndarray) -> float:
-    known = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    every = float(np.abs(known).sum(dtype=np.float64))
-    return -float(known.clip(max=0).sum(dtype=np.float64)) / every if every > 0 else 0.0
+def _opposed(maps: np.ndarray) -> np.ndarray:
+    known = np.nan_to_num(maps.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    every = np.abs(known).sum((-2, -1))
+    return -known.clip(max=0).sum((-2, -1)) / np.where(every > 0, every, 1)
 
 
 def _why_opposed(record: Explanation) -> str:
-    return f"{_opposed(record.map):.0%} of its evidence is against the caption"
+    return f"{float(_opposed(record.map)):.0%} of its evidence is against the caption"
 
 
 _MEASURES = (
     _Measure(
-        "by how many other captions of the run score as high or higher on the image",
-        (RANK, AMONG),
+        "by what part of the other captions compared score as high or higher on the image",
+        tuple(field.name for field in MATCH),
         _preferred,
         _why_preferred,
     ),
@@ -99,19 +97,18 @@ _MEASURES = (
 
 
 def highlights(run: Path) -> Highlights:
-    """Of an archive, by one pass over its columns that holds no more than a block of records.
+    """Of an archive, read by blocks; a number a record is in memory at a time.
 
     Raises:
         ArchiveError: as load_archive.
     """
     with load_archive(run) as archive:
         each = min(EACH, max(1, len(archive) // 2))
-        scores, odd = _columns(archive)
-        highest = _most(scores, each, set())
-        lowest = _most([-score for score in scores], each, set()) if len(scores) > 1 else []
-        named = {*highest, *lowest} if len(scores) < _SMALL else set()
-        by_measure = ((measure, _most(values, EACH, named)) for measure, values in odd.items())
-        measure, oddest = next(((measure, places) for measure, places in by_measure if places), (None, []))
+        scores = _column(archive, ("score",), lambda values: values)
+        highest = _most(scores, each)
+        lowest = _most(-scores, each) if len(scores) > 1 else []
+        named = [*highest, *lowest] if len(scores) < _SMALL else []
+        measure, oddest = _oddest(archive, named)
         records = {place: archive.at(place) for place in sorted({*highest, *lowest, *oddest})}
         return Highlights(
             tuple(_highlight(records[place]) for place in highest),
@@ -121,26 +118,29 @@ def highlights(run: Path) -> Highlights:
         )
 
 
-def _columns(archive: Archive) -> tuple[list[float], dict[_Measure, list[float]]]:
-    """The score of each record, and how odd it is by each measure that the run has the fields for (NaN: not at all)."""
+def _oddest(archive: Archive, but: list[int]) -> tuple[_Measure | None, list[int]]:
+    """The first measure that some record, but those, has anything of; and the records that have most of it."""
     own = {field.name for field in archive.info.fields}
-    measures = [measure for measure in _MEASURES if own.issuperset(measure.needs)]
-    names = ["score", *dict.fromkeys(name for measure in measures for name in measure.needs)]
-    scores: list[float] = []
-    odd: dict[_Measure, list[float]] = {measure: [] for measure in measures}
-    for values in archive.rows(*names):
-        row = dict(zip(names, values, strict=True))
-        scores.append(float(row["score"]))
-        for measure, how in odd.items():
-            value = measure.how(*(row[name] for name in measure.needs))
-            how.append(value if value > 0 else float("nan"))
-    return scores, odd
+    for measure in _MEASURES:
+        if own.issuperset(measure.needs):
+            values = _column(archive, measure.needs, measure.how)
+            values[but] = 0
+            places = _most(np.where(values > 0, values, np.nan), EACH)
+            if places:
+                return measure, places
+    return None, []
 
 
-def _most(values: list[float], each: int, but: set[int]) -> list[int]:
-    """The places of the largest values, the largest first; what is not finite does not count."""
-    places = (place for place, value in enumerate(values) if np.isfinite(value) and place not in but)
-    return heapq.nsmallest(each, places, key=lambda place: (-values[place], place))
+def _column(archive: Archive, names: tuple[str, ...], how: Callable[..., np.ndarray]) -> np.ndarray:
+    """A number for each record, made of its rows of these datasets, (records,) float64."""
+    blocks = (how(*(block[name] for name in names)) for block in archive.blocks(*names))
+    return np.concatenate([np.zeros(0), *blocks])
+
+
+def _most(values: np.ndarray, each: int) -> list[int]:
+    """The places of the largest values, the largest first, of equal ones the first; what is not finite is left out."""
+    order = np.argsort(np.where(np.isfinite(values), -values, np.inf), kind="stable")[:each]
+    return [int(place) for place in order if np.isfinite(values[place])]
 
 
 def _highlight(record: Explanation, measure: _Measure | None = None) -> Highlight:

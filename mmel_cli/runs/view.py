@@ -11,13 +11,12 @@ from mmel_cli.archive import Archive
 from mmel_cli.blobs import Blob, blobs
 from mmel_cli.data.paths import resolve
 from mmel_cli.errors import RecordError
-from mmel_cli.fields import PHRASE_MAP, PHRASE_SHARE, WORD_SHARE
+from mmel_cli.fields import MATCH_AMONG, MATCH_RANK, PHRASE_MAP, PHRASE_SHARE, WORD_SHARE
 from mmel_cli.render import picture_name
 from mmel_cli.runs.folder import HEATMAPS
 from mmel_cli.runs.inputs import group, read_notes
 from mmel_cli.types import Explanation, Map
 
-RANK, AMONG = "match/rank", "match/among"
 """Fields: 1 + how many of the other captions score at least as high on the image; how many captions were compared."""
 
 
@@ -116,7 +115,9 @@ def view(archive: Archive, record_id: str, run: Path | None, threshold: float) -
     fields = record.fields
     return RecordView(
         record=record,
-        rank=(int(fields[RANK]), int(fields[AMONG])) if RANK in fields and AMONG in fields else None,
+        rank=(int(fields[MATCH_RANK.name]), int(fields[MATCH_AMONG.name]))
+        if MATCH_RANK.name in fields and MATCH_AMONG.name in fields
+        else None,
         words=_words(record),
         phrases=_phrases(record, threshold),
         regions=tuple(blobs(record.map, record.box, record.image_size, threshold)),

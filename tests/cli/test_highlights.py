@@ -30,7 +30,7 @@ def test_highest_lowest_and_oddest_by_rank(tmp_path):
         "1 of 1 other captions score as high or higher",
         "2 of 8 other captions score as high or higher",
     ]
-    assert told.odd == "by how many other captions of the run score as high or higher on the image"
+    assert told.odd == "by what part of the other captions compared score as high or higher on the image"
     assert told.first == "photos/005.jpg#0"
 
 

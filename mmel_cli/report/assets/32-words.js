@@ -95,7 +95,7 @@
       const scale = this.scale(inside);
       if (inside) return mmel.legends.words(`Colour of words: the sum of the evidence of this word inside the box (${boxSays(this.box)}).`, short(-scale), short(scale));
       if (this.record.values) return mmel.legends.words("Colour of words: what the cosine does without this word. It", `rises by ${scale.toFixed(3)}`, `falls by ${scale.toFixed(3)}`);
-      return el("p", { class: "says", text: "This run has no values of words (mmel explain --words)." });
+      return el("p", { class: "says", text: "This run has no values of words." });
     }
 
     phraseTable() {
