@@ -111,7 +111,7 @@ MARKS = (
     Mark(
         "builtin",
         "builtin model",
-        "The builtin model learned from mmel's own scenes alone, and the run does not say that its images are such.",
+        "The builtin model knows mmel's generated scenes alone, and the run does not say that its images are such.",
         "run",
     ),
     Mark(

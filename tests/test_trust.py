@@ -100,9 +100,9 @@ def test_a_record_has_the_marks_whose_sentence_is_so_and_no_other(info, tmp_path
     np.testing.assert_allclose(marked.against_evidence, [np.abs(np.float64(r.map).clip(max=0)).sum() for r in records])
     assert (marked.evidence.dtype, marked.against_evidence.dtype, marked.marks.dtype) == ("f4", "f4", "u4")
     seen = dict.fromkeys([mark.name for mark in RECORD_MARKS], 0)
-    for record, bits in zip(records, marked.marks, strict=True):
+    for each, bits in zip(records, marked.marks, strict=True):
         names = {mark.name for n, mark in enumerate(RECORD_MARKS) if bits >> n & 1}
-        assert names == literal(record, np.median(sums)) or abs(outside(record) - 0.1) < 1e-3, record.id
+        assert names == literal(each, np.median(sums)) or abs(outside(each) - 0.1) < 1e-3, each.id
         for name in names:
             seen[name] += 1
     assert all(5 < number < 500 for number in seen.values()), seen

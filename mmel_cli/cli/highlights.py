@@ -60,4 +60,4 @@ def _next(told: "Highlights", runs: Sequence[Path]) -> list[str]:
     if told.first is not None:
         look = [f"mmel show {first} {'-- ' if told.first.startswith('-') else ''}{shlex.quote(told.first)}"]
     both = f" --out {shlex.quote(str(runs[0].parent / 'report'))}" if len(runs) > 1 else ""
-    return [*look, f"mmel report {every}{both}", f"mmel eval {every}"]
+    return [*look, *([f"mmel report {every}{both}"] if both else []), f"mmel eval {every}"]

@@ -13,7 +13,7 @@ import numpy as np
 from mmel_cli.blobs import blobs
 from mmel_cli.export import fiftyone_layout as layout
 from mmel_cli.export.base import Exported, Format, Job
-from mmel_cli.export.named import FIELDS, caption_of, number, phrases_of
+from mmel_cli.export.named import FIELDS, boxed, number
 from mmel_cli.fields import MAP, MATCH_AMONG, MATCH_RANK, WORD_VALUE
 from mmel_cli.render import picture_name
 from mmel_cli.types import Box, Explanation, Map
@@ -111,7 +111,7 @@ def _detections(record: Explanation, threshold: float) -> list[dict[str, Any]]:
             "confidence": blob.share,
             "peak": blob.peak,
         }
-        for named in phrases_of(record) or [caption_of(record)]
+        for named in boxed(record)
         for place, blob in enumerate(blobs(named.map, record.box, record.image_size, threshold))
     ]
 

@@ -38,6 +38,15 @@ def phrases_of(record: Explanation) -> list[Named]:
     return [Named(phrase.text, phrase.start, phrase.end, values, float(share)) for phrase, values, share in each]
 
 
+def boxed(record: Explanation) -> list[Named]:
+    """What boxes are made for: phrases that add to the score (share above 0) where it has phrases, else its caption.
+
+    A box of a phrase that takes from the score would say that a thing is there that the model does not find.
+    """
+    phrases = phrases_of(record)
+    return [phrase for phrase in phrases if (phrase.share or 0) > 0] if phrases else [caption_of(record)]
+
+
 def number(value: float) -> float | None:
     """As JSON has it: None for what is not finite."""
     return float(value) if math.isfinite(value) else None

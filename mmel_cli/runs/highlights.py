@@ -12,7 +12,6 @@ from mmel_cli.fields import MAP, MATCH, WORD_VALUE
 from mmel_cli.types import Explanation
 
 EACH = 3
-_SMALL = 7  # records; a run with fewer names none twice
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,7 @@ def highlights(run: Path) -> Highlights:
         scores = _column(archive, ("score",), lambda values: values)
         highest = _most(scores, each)
         lowest = _most(-scores, each) if len(scores) > 1 else []
-        named = [*highest, *lowest] if len(scores) < _SMALL else []
-        measure, oddest = _oddest(archive, named)
+        measure, oddest = _oddest(archive)
         records = {place: archive.at(place) for place in sorted({*highest, *lowest, *oddest})}
         return Highlights(
             tuple(_highlight(records[place]) for place in highest),
@@ -118,13 +116,12 @@ def highlights(run: Path) -> Highlights:
         )
 
 
-def _oddest(archive: Archive, but: list[int]) -> tuple[_Measure | None, list[int]]:
-    """The first measure that some record, but those, has anything of; and the records that have most of it."""
+def _oddest(archive: Archive) -> tuple[_Measure | None, list[int]]:
+    """The first measure that some record has anything of, and the records that have most of it."""
     own = {field.name for field in archive.info.fields}
     for measure in _MEASURES:
         if own.issuperset(measure.needs):
             values = _column(archive, measure.needs, measure.how)
-            values[but] = 0
             places = _most(np.where(values > 0, values, np.nan), EACH)
             if places:
                 return measure, places

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from export.conftest import BOXES
 from pycocotools.coco import COCO
@@ -60,9 +61,13 @@ def test_a_record_with_phrases_has_boxes_of_each(spoken, tmp_path, mmel):
         assert category["supercategory"] == ("phrase" if record.phrases else "caption")
         assert coco.imgs[annotation["image_id"]]["file_name"] == record.image
         assert annotation["cosine"] == record.score
+        assert (annotation["share"] is None) == (category["supercategory"] == "caption")
+        assert annotation["share"] is None or annotation["share"] > 0
         x, y, width, height = annotation["bbox"]
         assert 0 <= x < x + width <= record.image_size[1]
         assert 0 <= y < y + height <= record.image_size[0]
+    shares = np.concatenate([record.fields["phrases/share"] for record in records.values()])
+    assert counts["phrases left out, whose share is not above 0"] == (shares <= 0).sum() > 0
     named = {(c["supercategory"], c["name"]) for c in coco.cats.values()}
     assert {("phrase", "a red dog"), ("phrase", "a blue cat"), ("caption", "of on the")} <= named
     assert (counts["boxes"], counts["images"]) == (len(coco.anns), len(coco.imgs)) == (counts["boxes"], 3)

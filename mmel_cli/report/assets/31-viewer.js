@@ -97,7 +97,9 @@
       if (kind === "layer") return `${name} of layer ${mmel.store.head.runs[this.run].layers[index]}`;
       const [start, end] = kind === "word" ? this.record.words[index] : this.record.phrases[index];
       const text = mmel.store.caption(this.i).slice(start, end);
-      return `evidence for the ${kind} \u201c${mmel.page.printable(text)}\u201d`;
+      const share = kind === "word" ? (this.record.shares || [])[index] : this.record.phrases[index][2];
+      const counts = share < 0 ? `, whose share of the cosine is ${mmel.page.signed(share)}: as a whole it counts against` : "";
+      return `evidence for the ${kind} \u201c${mmel.page.printable(text)}\u201d${counts}`;
     }
 
     paint() {

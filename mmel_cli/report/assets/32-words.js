@@ -93,7 +93,7 @@
 
     lineLegend(inside) {
       const scale = this.scale(inside);
-      if (inside) return mmel.legends.words(`Colour of words: the sum of the evidence of this word inside the box (${boxSays(this.box)}).`, short(-scale), short(scale));
+      if (inside) return mmel.legends.words(`Colour of words: the sum of the evidence of this word inside the box (${boxSays(this.box)}).`, `against ${short(-scale)}`, `for ${short(scale)}`);
       if (this.record.values) return mmel.legends.words("Colour of words: what the cosine does without this word. It", `rises by ${scale.toFixed(3)}`, `falls by ${scale.toFixed(3)}`);
       return el("p", { class: "says", text: "This run has no values of words." });
     }
@@ -106,6 +106,7 @@
         bar(share, greatest(this.record.phrases.map((phrase) => phrase[2]))), sums ? number(sums[k], short) : null));
       return el("div", {},
         table("Phrases", ["Phrase", "Share of the cosine", ...(sums ? ["Evidence inside the box"] : [])], rows),
+        sums ? el("p", { class: "says", text: "Evidence of phrases and of words can be in different units: compare within one table." }) : null,
         el("p", { class: "says", text: `A phrase's share of the cosine: ${String(head.share_says || "").replace(/\.$/, "")}.` }));
     }
 

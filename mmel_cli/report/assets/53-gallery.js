@@ -188,7 +188,7 @@
         : `One scale for the whole run${several ? ", one for each run" : ""}: the same colour is the same value in every picture${several ? " of a run; runs have units of their own, so do not compare strengths between them" : ""}.`;
       const swatch = (kind) => { const node = el("span", { class: "swatch" }); node.style.backgroundColor = mmel.page.colour(store.head.diverging[kind]); return node; };
       const other = store.count && store.against(0) !== null ? " Evidence is for the caption rather than the other text: what is explained is the difference of their two cosines." : "";
-      const dim = " Outside a white frame the picture is dark: the model never saw it.";
+      const dim = " Where the model saw only part of an image, that part has a white frame; the rest is dark.";
       const far = this.wish.key === "difference" && several ? ` Difference: 1 minus the smallest correlation of another run's map with that of ${mmel.page.printable(mmel.page.title(0))}.` : "";
       this.says.replaceChildren(...(now.view === "signed" ? [colours, swatch("above"), ") and against it (", swatch("below"), "). "] : [colours]), own, other, dim, far);
       this.says.hidden = !now.overlay;
