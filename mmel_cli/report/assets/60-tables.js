@@ -3,6 +3,7 @@
 (function () {
   const { el, said } = mmel.page;
   const ALPHA = 0.05;
+  const FEW = 12; // images
   const tables = (mmel.evaluationTables = {});
 
   tables.all = (evaluation) => {
@@ -23,7 +24,8 @@
         el("th", { scope: "row", title: metric.definition }, name, el("span", { class: "faint small", text: ` ${better(metric)}` }), el("span", { class: "definition", text: metric.definition })),
         labels.map((label) => cell(metric, label, best, evaluation.reference)));
     });
-    const says = `Mean over records, with its ${interval} in brackets (images are drawn, not records). Bold: the best mean, and \u201ctie\u201d: those that cannot be told from it, by the paired difference from ${evaluation.reference} (corrected p of ${ALPHA} or more) where one of the two is that run, else since the two intervals overlap.`;
+    const few = evaluation.images < FEW ? ` There are ${evaluation.images} images: with so few, a p that is corrected for all comparisons is hardly ever below ${ALPHA}, however far means are apart.` : "";
+    const says = `Mean over records, with its ${interval} in brackets (images are drawn, not records). Bold: the best mean, and \u201ctie\u201d: those that cannot be told from it, by the paired difference from ${evaluation.reference} (corrected p of ${ALPHA} or more) where one of the two is that run, else since the two intervals overlap. Nothing is bold where all are tied.${few}`;
     return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `Table of ${group}` },
       el("table", { class: "metrics" }, el("caption", { class: "unseen", text: group }),
         el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "Metric" }), labels.map((label) => el("th", { scope: "col" }, said(label), label === evaluation.reference && labels.length > 1 ? el("span", { class: "faint small", text: " reference" }) : null)))),
@@ -33,7 +35,10 @@
 
   /* What could not be scored, and why. */
   tables.refused = (evaluation) => {
-    const refused = Object.entries(evaluation.refused || {}).flatMap(([label, reasons]) => Object.entries(reasons).map(([name, why]) => el("li", {}, said(label), `, ${name}: `, said(why))));
+    const refused = Object.entries(evaluation.refused || {}).flatMap(([label, reasons]) => [...new Set(Object.values(reasons))].map((why) => {
+      const names = Object.keys(reasons).filter((name) => reasons[name] === why);
+      return el("li", {}, said(label), `, ${names.join(", ")}: `, said(why));
+    }));
     const failed = Object.entries(evaluation.failed || {}).filter(([, count]) => count).map(([label, count]) => el("li", {}, said(label), `: ${mmel.page.count(count, "record")} could not be scored`));
     const items = [...refused, ...failed];
     return items.length ? el("section", {}, el("h3", { text: "Not scored" }), el("ul", { class: "says" }, items)) : null;
@@ -51,18 +56,19 @@
     const p = other && (other.p_holm ?? other.p);
     const wins = best.names.includes(label);
     return el("td", { class: "number" },
-      el(wins ? "b" : "span", { text: shown(own.mean) }), ` [${shown(own.low)}, ${shown(own.high)}]`,
+      el(wins && !best.all ? "b" : "span", { text: shown(own.mean) }), ` [${shown(own.low)}, ${shown(own.high)}]`,
       wins && best.names.length > 1 ? el("span", { class: "tie", text: "tie" }) : null,
       other && other.mean !== null ? el("span", { class: "against", text: `${other.mean > 0 ? "+" : ""}${shown(other.mean)} [${shown(other.low)}, ${shown(other.high)}] from ${reference}${p === null || p === undefined ? "" : `, p ${p < 0.001 ? "< 0.001" : `= ${p.toFixed(3)}`}`}` }) : null,
       own.undefined ? el("span", { class: "against", text: `undefined on ${own.undefined}` }) : null);
   }
 
-  /* The best mean and those not told from it: {names}. */
+  /* The best mean and those not told from it, and whether that is all of them: {names, all}. */
   tables.best = (metric, labels, reference) => {
     const had = labels.filter((label) => metric.runs && metric.runs[label] && metric.runs[label].mean !== null);
     if (had.length < 2 || !way(metric)) return { names: [] };
     const top = had.reduce((a, b) => (way(metric) * metric.runs[b].mean > way(metric) * metric.runs[a].mean ? b : a));
-    return { names: had.filter((label) => label === top || tied(metric, top, label, reference)) };
+    const names = had.filter((label) => label === top || tied(metric, top, label, reference));
+    return { names, all: names.length === had.length };
   };
 
   function tied(metric, top, label, reference) {

@@ -53,8 +53,9 @@
         const lines = Object.entries(evaluation.layers).flatMap(([label, table]) => Object.entries(table)
           .filter(([key]) => key.endsWith(`/${metric}`))
           .map(([key, { mean, error }]) => ({ label: `${label}: ${key.slice(0, -metric.length - 1)}`, mean, error, x: numbers[label] || mean.map((_, k) => k + 1) })));
-        const same = lines.filter((line) => String(line.x) === String(lines[0].x));
-        mmel.plots.lines(place, { title: `${metric} of each layer's map`, across: "layer", up: metric, lines: same });
+        for (const x of new Set(lines.map((line) => String(line.x)))) { // runs of other layers have a plot of their own
+          mmel.plots.lines(place, { title: `${metric} of each layer's map`, across: "layer", up: metric, lines: lines.filter((line) => String(line.x) === x) });
+        }
       }
     }
 
