@@ -212,7 +212,7 @@ def test_eval_shows_runs_side_by_side_with_a_column_a_metric(explained, tmp_path
     for number, metric in enumerate(metrics):
         wanted = table(folder, ("run", "other")[metric["run"]], metric["key"])
         assert report.column("metrics")[number] == [float(wanted[name]) for name in report.column("id")]
-    name, (content,) = report.load("eval.js")
+    name, (content, _) = report.load("eval.js")
     saved = json.loads((folder / "metrics.json").read_text())
     assert name == "evaluation"
     assert "config" not in content
