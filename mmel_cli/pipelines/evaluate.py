@@ -23,6 +23,7 @@ from mmel_cli.pipelines.rivals import RivalTexts
 from mmel_cli.pipelines.scoring import Scoring, Tally
 from mmel_cli.report.make import report_evaluation
 from mmel_cli.runs import EVALUATED, Events, RunFolder, settings
+from mmel_cli.runs.digests import lines_sha256
 from mmel_cli.runs.folder import EVAL_FOLDER
 from mmel_cli.runs.together import Opened, common_records, labels_of
 from mmel_cli.types import RunInfo
@@ -106,7 +107,7 @@ def _identity(
     config: EvalConfig, rivals: RivalTexts, wanted: frozenset[str], names: tuple[str, ...]
 ) -> scores.Identity:
     """What scores depend on; the definitions of metrics go with the version. Runs may come and go."""
-    records = f"{len(wanted)} of SHA-256 {scores.lines_sha256(sorted(wanted))[:12]}"
+    records = f"{len(wanted)} of SHA-256 {lines_sha256(sorted(wanted))[:12]}"
     common = {"version of mmel": __version__, "records": records}
     numbers = settings(config.plain(), "numbers")
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
@@ -123,7 +124,7 @@ def _identity(
                 if any(key == group or key.startswith(f"{group}.") for group in metric.settings)
             }
             own |= place if "model" in metric.needs else {}
-            own |= {"captions (SHA-256)": scores.lines_sha256(rivals.texts)} if "captions" in metric.needs else {}
+            own |= {"captions (SHA-256)": lines_sha256(rivals.texts)} if "captions" in metric.needs else {}
             families[family] = own
     return scores.Identity(common, families, names)
 

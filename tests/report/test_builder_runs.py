@@ -254,11 +254,16 @@ def test_an_evaluation_of_other_records_or_one_that_cannot_be_read_is_left_out(e
     (tmp_path / "input/metadata.jsonl").write_text(rows)
     assert explained("--limit", 4, *alone, out="other", source=tmp_path / "input")[0] == 0
     shutil.copytree(tmp_path / "run/eval", other / "eval")
-    code, _, err = mmel("report", other)
+    code, _, err = mmel("report", other)  # the same settings, but two captions of four
+    assert (code, "the run other has other maps now; run mmel eval again" in err.replace("\n", " ")) == (0, True), err
+    assert Report(other).head["metrics"] == []
+    shutil.copytree(tmp_path / "run", tmp_path / "moved")
+    table = tmp_path / "moved/eval/per_record.csv"
+    table.write_text(table.read_text().replace("a red dog", "a red cat"))
+    code, _, err = mmel("report", tmp_path / "moved")
     assert code == 0
     assert "2 rows of another image or caption left out" in err
-    report = Report(other)  # the same settings, but two captions of four
-    assert [value is None for value in report.column("metrics")[0]] == [True, False, True, False]
+    assert [value is None for value in Report(tmp_path / "moved").column("metrics")[0]] == [True, False, True, False]
     assert explained("--limit", 4, *alone, out="third", method="grad-eclip")[0] == 0
     shutil.copytree(tmp_path / "run/eval", tmp_path / "third/eval")
     for folder, damage, told in (("third", None, "is of other runs"), ("other", "{", "cannot be read")):
@@ -268,3 +273,27 @@ def test_an_evaluation_of_other_records_or_one_that_cannot_be_read_is_left_out(e
         assert (code, told in err.replace("\n", " ")) == (0, True), err
         assert Report(tmp_path / folder).head["metrics"] == []
         assert "eval.js" not in Report(tmp_path / folder).files
+
+
+def test_an_evaluation_of_what_a_run_held_before_is_left_out_and_the_reason_named(explained, photos, tmp_path, mmel):
+    alone = ("--set", "match.captions=0")
+    run, metrics = tmp_path / "run", ("--metrics", "sparseness", *QUICK)
+    assert explained("--limit", 4, *alone)[0] == 0
+    assert mmel("eval", run, *metrics)[0] == 0
+    code, _, err = explained("--limit", 7, *alone)
+    assert (code, "the run run has other records now; run mmel eval again" in err.replace("\n", " ")) == (0, True), err
+    assert Report(run).head["metrics"] == []
+    assert mmel("eval", run, *metrics, "--overwrite")[0] == 0
+    assert mmel("report", run)[0] == 0
+    assert Report(run).column("metrics")[0].count(None) == 0
+    shutil.copytree(photos, tmp_path / "input")
+    for image in (tmp_path / "input").glob("*.png"):
+        Image.fromarray(255 - np.asarray(Image.open(image).convert("RGB"))).save(image)
+    code, _, err = explained("--limit", 7, *alone, "--overwrite", source=tmp_path / "input")
+    assert (code, "the run run has other maps now; run mmel eval again" in err.replace("\n", " ")) == (0, True), err
+    assert "eval.js" not in Report(run).files
+    metrics_file = run / "eval/metrics.json"
+    said = json.loads(metrics_file.read_text())
+    del said["runs"][0]["maps_sha256"]
+    metrics_file.write_text(json.dumps(said))
+    assert "an older mmel wrote it" in mmel("report", run)[2].replace("\n", " ")
