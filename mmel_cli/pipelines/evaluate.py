@@ -21,7 +21,7 @@ from mmel_cli.pipelines.plots import draw
 from mmel_cli.pipelines.provenance import versions
 from mmel_cli.pipelines.rivals import RivalTexts
 from mmel_cli.pipelines.scoring import Scoring, Tally
-from mmel_cli.report.make import report_evaluation
+from mmel_cli.report.make import attempted, report_evaluation
 from mmel_cli.runs import EVALUATED, Events, RunFolder, settings
 from mmel_cli.runs.digests import lines_sha256
 from mmel_cli.runs.folder import EVAL_FOLDER
@@ -91,8 +91,14 @@ def evaluate(
                 Scoring(run, wanted, names, rivals, config, folder, events).score(tally)
         failed = scores.write_failures(folder, tally.failures)
         report = _report(folder, runs, identity, config, tally)
-        page = str(report_evaluation(out, runs, ids, events.message)) if config.report else ""
+        page = _page(out, runs, ids, events) if config.report else ""
     return Evaluation(str(out), report, failed, tally.refused, folder.stop.signal, page)
+
+
+def _page(out: Path, runs: Sequence[Opened], ids: Sequence[str], events: Events) -> str:
+    """index.html, "" if it cannot be written, which is no failure of the evaluation."""
+    safe = "all scores are safe: the same command makes it"
+    return attempted(lambda: report_evaluation(out, runs, ids, events.message), safe, events.message)
 
 
 def _beside(path: Path) -> Path:

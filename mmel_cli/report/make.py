@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmel_cli.archive import Archive, load_archive
 from mmel_cli.archive.writer import SHARDS
-from mmel_cli.errors import UsageError
+from mmel_cli.errors import MmelError, UsageError
 from mmel_cli.names import count
 from mmel_cli.report.build import build, build_single, check_single
 from mmel_cli.report.evaluation import find_evaluation
@@ -109,6 +109,21 @@ def report_evaluation(folder: Path, opened: Sequence[Opened], ids: Sequence[str]
     runs = [_of(one.label, one.path, one.archive.info, one.archive, ids) for one in opened]
     _tell(len(ids) * len(runs), say)
     return build(folder, runs, find_evaluation(folder, runs, say))
+
+
+def attempted(make: Callable[[], Path], safe: str, say: Callable[[str], None]) -> str:
+    """index.html as `make` writes it; "" if it cannot: the work that it shows is done and must not seem to have failed.
+
+    Args:
+        make: the report.
+        safe: what is safe, and how the report is made.
+        say: takes one line of warning.
+    """
+    try:
+        return str(make())
+    except (OSError, MmelError) as error:
+        say(f"Warning: The report could not be written ({error}); {safe}")
+        return ""
 
 
 def _tell(records: int, say: Callable[[str], None]) -> None:

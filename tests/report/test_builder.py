@@ -498,4 +498,6 @@ def test_a_rebuild_that_is_broken_off_leaves_no_page_and_no_head(tmp_path, mmel,
     assert mmel("report", run)[0] == 0
     assert written[-2:] == ["head.js", "index.html"]
     assert len({first, Report(run).head["build"]}) == 2
-    assert all(Report(run).load(name)[1][-1] == Report(run).head["build"] for name in Report(run).files[:-3])
+    assert all(
+        Report(run).load(name)[1][-1] == Report(run).head["build"] for name in Report(run).files if name != "head.js"
+    )

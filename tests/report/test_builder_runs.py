@@ -297,3 +297,48 @@ def test_an_evaluation_of_what_a_run_held_before_is_left_out_and_the_reason_name
     del said["runs"][0]["maps_sha256"]
     metrics_file.write_text(json.dumps(said))
     assert "an older mmel wrote it" in mmel("report", run)[2].replace("\n", " ")
+
+
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_a_report_that_cannot_be_written_hides_no_finished_run(explained, tmp_path, mmel):
+    told = "Warning: The report could not be written ("
+    for method in ("flow", "mmel"):
+        (tmp_path / "both" / method).mkdir(parents=True)
+        (tmp_path / "both" / method / "run.yaml").write_text("format: mmel-run\n")
+    (tmp_path / "both/flow/index.html").mkdir()
+    code, out, err = explained("--limit", 3, out="both", method="flow,mmel")
+    shown = err.replace("\n", " ")
+    assert (code, shown.count(told)) == (0, 1), err
+    assert f"all records are safe: mmel report {tmp_path / 'both/flow'} makes it" in shown
+    assert out.count("\n3 records, ") == 2
+    assert out.count("Report: ") == 1
+    flow, other = tmp_path / "both/flow", tmp_path / "both/mmel"
+    assert (summary(flow)["done"], summary(flow)["report"]) == (3, "")
+    assert summary(other)["report"] == str(other / "index.html")
+    assert Report(other).head["records"] == 3
+    for folder, arguments in (
+        ("fused", ("fuse", other, "--weights", "untrained", "--out", tmp_path / "fused")),
+        ("eval", ("eval", other, "--metrics", "sparseness", "--out", tmp_path / "eval", *QUICK)),
+    ):
+        name = {"fused": "run", "eval": "eval"}[folder]
+        (tmp_path / folder / "index.html").mkdir(parents=True)
+        (tmp_path / folder / f"{name}.yaml").write_text(f"format: mmel-{name}\n")
+        code, out, err = mmel(*arguments)
+        assert (code, told in err.replace("\n", " "), "3 records" in out) == (0, True, True), err
+        assert "Report: " not in out
+
+
+def test_explain_and_fuse_write_no_report_that_is_not_wanted(explained, tmp_path, mmel):
+    no, run, fused = ("--set", "report=false"), tmp_path / "run", tmp_path / "fused"
+    code, out, _ = explained("--limit", 2, *no, method="mmel")
+    assert (code, "Report:" in out, summary(run)["report"]) == (0, False, "")
+    code, out, _ = mmel("fuse", run, "--weights", "untrained", "--out", fused, *no)
+    assert (code, "Report:" in out, summary(fused)["done"]) == (0, False, 2)
+    for folder in (run, fused):
+        assert not (folder / "index.html").exists()
+        assert not (folder / "report").exists()
+    assert explained("--limit", 2, method="mmel")[0] == 0  # the same run goes on
+    assert Report(run).head["records"] == 2

@@ -401,8 +401,10 @@ def test_a_file_of_another_build_is_refused_by_name(page, run, tmp_path):
     assert "report/data/maps-0-00000.js does not belong to this report; make it again" in page.text(
         ".problem:not([hidden])"
     )
-    shutil.copy(run / "report/data/records-00000.js", mixed / "report/data")
-    page.open((mixed / "index.html").as_uri() + "#", "mmel.gallery && document.querySelector('.problem:not([hidden])')")
+    other = tmp_path / "other"
+    shutil.copytree(mixed, other)
+    shutil.copy(run / "report/data/records-00000.js", other / "report/data")
+    page.open((other / "index.html").as_uri() + "#", "mmel.gallery && document.querySelector('.problem:not([hidden])')")
     assert "Does not belong to this report: report/data/records-00000.js" in page.text(".problem:not([hidden])")
     assert page.run("mmel.store.count") == 0
 
