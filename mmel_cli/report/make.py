@@ -13,9 +13,10 @@ from mmel_cli.names import count
 from mmel_cli.report.build import build, build_single, check_single
 from mmel_cli.report.evaluation import find_evaluation
 from mmel_cli.report.head import FAILURES
-from mmel_cli.report.photos import PhotoPaths, draw_missing, missing_images
+from mmel_cli.report.photos import PhotoPaths, draw_missing, image_sizes, missing_images
 from mmel_cli.report.run import ReportRun
 from mmel_cli.runs import EXPLAINED, REPORTED, Events, FolderKind, RunFolder, Stop, read_failures
+from mmel_cli.runs.digests import lines_sha256
 from mmel_cli.runs.folder import ARCHIVE, EVAL_FOLDER, PHOTOS, THUMBNAILS
 from mmel_cli.runs.inputs import find_input
 from mmel_cli.runs.together import Opened, common_records, labels_of
@@ -170,12 +171,23 @@ def _entered(place: Place, runs: Sequence[ReportRun]) -> Iterator[Path]:
         return
     with RunFolder(place.folder, place.kind, stop=Stop(at_once=True)) as folder:
         if place.kind is REPORTED:
-            content = {"runs": [{"label": run.label, "path": str(run.path.resolve())} for run in runs]}
+            content = {"runs": [_noted(run) for run in runs]}
             if folder.notes().get("runs") != content["runs"]:
-                for pictures in (PHOTOS, THUMBNAILS):  # of other runs
+                for pictures in (PHOTOS, THUMBNAILS):  # of other runs, or of what they held then
                     folder.remove_pictures(pictures)
             folder.note(content)
         yield place.folder
+
+
+def _noted(run: ReportRun) -> dict[str, str]:
+    """What tells the photos of a run: where it lies, what it was made from, its images, and its maps of them."""
+    return {
+        "label": run.label,
+        "path": str(run.path.resolve()),
+        "config_sha256": run.info.config_sha256,
+        "images_sha256": lines_sha256(f"{image}\n{h}x{w}" for image, (h, w) in image_sizes(run).items()),
+        "maps_sha256": run.content[1],
+    }
 
 
 def _draw(runs: Sequence[ReportRun], folder: Path, moved: Path | None, events: Events) -> int:

@@ -28,6 +28,10 @@ def explained(photos, tiny, tmp_path, mmel):
     return explain
 
 
+def invert(value):
+    return 255 - value
+
+
 def pictures(folder, kind):
     return {str(path.relative_to(folder / kind)): path for path in (folder / kind).rglob("*.*g")}
 
@@ -331,6 +335,15 @@ def test_a_report_that_cannot_be_written_hides_no_finished_run(explained, tmp_pa
         assert "Report: " not in out
 
 
+def test_the_summary_is_there_before_marks_and_report(explained, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("mmel_cli.pipelines.explain.with_marks", broken)
+    assert explained("--limit", 2)[0] == 1
+    assert (summary(tmp_path / "run")["done"], summary(tmp_path / "run")["report"]) == (2, "")
+
+
 def test_explain_and_fuse_write_no_report_that_is_not_wanted(explained, tmp_path, mmel):
     no, run, fused = ("--set", "report=false"), tmp_path / "run", tmp_path / "fused"
     code, out, _ = explained("--limit", 2, *no, method="mmel")
@@ -342,3 +355,25 @@ def test_explain_and_fuse_write_no_report_that_is_not_wanted(explained, tmp_path
         assert not (folder / "report").exists()
     assert explained("--limit", 2, method="mmel")[0] == 0  # the same run goes on
     assert Report(run).head["records"] == 2
+
+
+@pytest.mark.parametrize("change", [lambda image: image.rotate(90, expand=True), lambda image: image.point(invert)])
+def test_photos_of_a_report_elsewhere_are_drawn_anew_when_the_run_was_made_anew(
+    explained, photos, tmp_path, mmel, change
+):
+    run, out, source = tmp_path / "run", tmp_path / "out", tmp_path / "input"
+    shutil.copytree(photos, source)
+    given = ("--limit", 4, "--set", "heatmaps=false", "--set", "match.captions=0", "--set", "report=false")
+    assert explained(*given, source=source)[0] == 0
+    assert "2 photos read from the input" in mmel("report", run, "--out", out)[1]
+    before = pictures(out, "photos")[str(photo_name("00.png"))].read_bytes()
+    assert "photos read" not in mmel("report", run, "--out", out)[1]  # they are those of the run
+    for image in source.glob("*.png"):
+        change(Image.open(image).convert("RGB")).save(image)
+    assert explained(*given, "--overwrite", source=source)[0] == 0
+    code, shown, err = mmel("report", run, "--out", out)
+    assert (code, "2 photos read from the input" in shown) == (0, True), err
+    after = pictures(out, "photos")[str(photo_name("00.png"))]
+    assert after.read_bytes() != before
+    new, now = Image.open(source / "00.png"), Image.open(after)
+    assert now.width / now.height == pytest.approx(new.width / new.height, rel=0.01)
