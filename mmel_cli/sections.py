@@ -171,6 +171,7 @@ class RunConfig(Section):
     workers: int = Field(default=4, ge=1, le=256)
     limit: int | None = Field(default=None, ge=1)
     heatmaps: bool = True
+    report: bool = True  # index.html: every record with its map
     word_values: bool = True
     words: _Words = _Words()  # type: ignore[valid-type]
     match: _Match = _Match()  # type: ignore[valid-type]
@@ -265,6 +266,7 @@ class EvalConfig(Section):
 class FuseConfig(Section):
     """What of `mmel fuse` is a setting."""
 
+    report: bool = True  # index.html of the new run
     image: LimitsConfig = LimitsConfig()
 
 

@@ -46,22 +46,23 @@ class Report:
         values = []
         for file in self.files:
             if file.startswith("records-"):
-                _, (k, columns) = self.load(file)
+                _, (k, columns, build) = self.load(file)
+                assert build == self.head["build"]
                 assert k * 5000 == len(values)
                 values += (columns if run is None else columns["runs"][run])[name] or []
         return values
 
     def maps(self, run, record):
         k, row = divmod(record, 64)
-        name, (of, number, chunk) = self.load(f"maps-{run}-{k:05}.js")
-        assert (name, of, number) == ("maps", run, k)
+        name, (of, number, chunk, build) = self.load(f"maps-{run}-{k:05}.js")
+        assert (name, of, number, build) == ("maps", run, k, self.head["build"])
         shape = (-1, *self.head["runs"][run]["grid"])
         return {name: (floats(v, *shape) if name == "map" else v)[row] for name, v in chunk.items()}
 
     def details(self, run, record):
         k, row = divmod(record, 8)
-        name, (of, number, chunk) = self.load(f"details-{run}-{k:05}.js")
-        assert (name, of, number) == ("details", run, k)
+        name, (of, number, chunk, build) = self.load(f"details-{run}-{k:05}.js")
+        assert (name, of, number, build) == ("details", run, k, self.head["build"])
         about = self.head["runs"][run]
         grid, depth = about["grid"], len(about["layers"])
         layers = {name: floats(text, -1, depth, *grid)[row] for name, text in chunk["layers"].items()}

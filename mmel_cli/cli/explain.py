@@ -114,6 +114,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     --set method.X (--weights, --transfer) goes to every method that has X, the group `method` of --config to the method
     it names. --json prints an object by method; its seconds are those of the whole pass.
 
+    The report, index.html, is written at the end; --set report=false leaves it out, and mmel report makes it later. One
+    that cannot be written is a warning: the records are safe.
+
     A complete run ends with the highest, the lowest and the oddest records and with commands to go on; what makes a
     record odd is said there. --json has them under highlights.
 
@@ -211,7 +214,8 @@ def show_summary(summary, *, json: bool) -> None:  # type: ignore[no-untyped-def
         cut = count(summary.truncated_captions, "caption")
         console.result(f"{cut} longer than the model reads: only the beginning was read")
     _show_marks(summary)
-    console.result(f"Report: {summary.report}")
+    if summary.report:
+        console.result(f"Report: {summary.report}")
 
 
 def _show_marks(summary) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - its module imports torch

@@ -25,16 +25,17 @@ def fuse(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Fuse a run's raw channels anew with other weights, without the model.
 
     The new run equals explaining with those weights (up to rounding, with archive.dtype=float16). Exit codes: see
-    `mmel --help`. The images that --set image.limits refuses have no heatmap.
+    `mmel --help`. The images that --set image.limits refuses have no heatmap;
+    --set report=false leaves out the report.
     """
     from mmel_cli.config import load_fuse_config  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines.fuse import FuseOptions, fuse_run  # noqa: PLC0415
     from mmel_cli.runs import Events  # noqa: PLC0415
 
-    limits = load_fuse_config(settings or ()).image.limits
+    given = load_fuse_config(settings or ())
     with console.reporter("Fusing", "records") as report:
         events = Events(report.message, report.total, report.progress)
-        chosen = FuseOptions(weights, transfer, heatmaps, data, limits)
+        chosen = FuseOptions(weights, transfer, heatmaps, data, given.image.limits, given.report)
         summary, stopped = fuse_run(run, out, chosen, overwrite=overwrite, events=events)
     show_summary(summary, json=json)
     if stopped is not None:

@@ -21,8 +21,9 @@ from mmel_cli.pipelines.plots import draw
 from mmel_cli.pipelines.provenance import versions
 from mmel_cli.pipelines.rivals import RivalTexts
 from mmel_cli.pipelines.scoring import Scoring, Tally
-from mmel_cli.report.make import report_evaluation
+from mmel_cli.report.make import attempted, report_evaluation
 from mmel_cli.runs import EVALUATED, Events, RunFolder, settings
+from mmel_cli.runs.digests import lines_sha256
 from mmel_cli.runs.folder import EVAL_FOLDER
 from mmel_cli.runs.together import Opened, common_records, labels_of
 from mmel_cli.types import RunInfo
@@ -90,8 +91,14 @@ def evaluate(
                 Scoring(run, wanted, names, rivals, config, folder, events).score(tally)
         failed = scores.write_failures(folder, tally.failures)
         report = _report(folder, runs, identity, config, tally)
-        page = str(report_evaluation(out, runs, ids, events.message)) if config.report else ""
+        page = _page(out, runs, ids, events) if config.report else ""
     return Evaluation(str(out), report, failed, tally.refused, folder.stop.signal, page)
+
+
+def _page(out: Path, runs: Sequence[Opened], ids: Sequence[str], events: Events) -> str:
+    """index.html, "" if it cannot be written, which is no failure of the evaluation."""
+    safe = "all scores are safe: the same command makes it"
+    return attempted(lambda: report_evaluation(out, runs, ids, events.message), safe, events.message)
 
 
 def _beside(path: Path) -> Path:
@@ -106,7 +113,7 @@ def _identity(
     config: EvalConfig, rivals: RivalTexts, wanted: frozenset[str], names: tuple[str, ...]
 ) -> scores.Identity:
     """What scores depend on; the definitions of metrics go with the version. Runs may come and go."""
-    records = f"{len(wanted)} of SHA-256 {scores.lines_sha256(sorted(wanted))[:12]}"
+    records = f"{len(wanted)} of SHA-256 {lines_sha256(sorted(wanted))[:12]}"
     common = {"version of mmel": __version__, "records": records}
     numbers = settings(config.plain(), "numbers")
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
@@ -123,7 +130,7 @@ def _identity(
                 if any(key == group or key.startswith(f"{group}.") for group in metric.settings)
             }
             own |= place if "model" in metric.needs else {}
-            own |= {"captions (SHA-256)": scores.lines_sha256(rivals.texts)} if "captions" in metric.needs else {}
+            own |= {"captions (SHA-256)": lines_sha256(rivals.texts)} if "captions" in metric.needs else {}
             families[family] = own
     return scores.Identity(common, families, names)
 

@@ -25,11 +25,11 @@ from mmel_cli.pipelines.matching import Matched, as_begun
 from mmel_cli.pipelines.provenance import notes, run_info
 from mmel_cli.pipelines.regions import Words
 from mmel_cli.pipelines.sharing import SharedCaptures
-from mmel_cli.report.make import report_run
+from mmel_cli.report.make import attempted, report_run
 from mmel_cli.runs import EXPLAINED, Events, RunFolder, Stop, committed_records
-from mmel_cli.runs.folder import ARCHIVE, REPORT
-from mmel_cli.runs.summary import Summary, write_summary
-from mmel_cli.types import Failure, Sample
+from mmel_cli.runs.folder import ARCHIVE
+from mmel_cli.runs.summary import Summary, with_marks, write_summary
+from mmel_cli.types import Failure, RunInfo, Sample
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,31 @@ def _explain(
         seconds = round(time.monotonic() - started, 3)
         shared = [run.info.method for run in runs] if len(runs) > 1 else []
         summaries = [replace(_summary(lane, source, seconds), methods=shared) for lane in lanes]
-        whole = [write_summary(run.folder, run.info, done) for run, done in zip(runs, summaries, strict=True)]
-        for run in runs:
-            report_run(run.folder.path, run.info, events.message)
+        for run, done in zip(runs, summaries, strict=True):
+            write_summary(run.folder, done)  # of all, before anything that may fail or take long
+        whole = [
+            finish(run.folder, run.info, done, events, wanted=run.config.report)
+            for run, done in zip(runs, summaries, strict=True)
+        ]
     return whole, stop.signal
+
+
+def finish(folder: RunFolder, info: RunInfo, summary: Summary, events: Events, *, wanted: bool) -> Summary:
+    """Marks and report of a run whose records and summary are written; the summary with both.
+
+    Args:
+        folder: of the run.
+        info: of the run.
+        summary: without marks and report.
+        events: told that the report cannot be written, which is no failure of the run.
+        wanted: whether there is a report.
+    """
+    marked = write_summary(folder, with_marks(folder, info, summary))
+    if not wanted:
+        return marked
+    safe = f"all records are safe: mmel report {folder.path} makes it"
+    index = attempted(lambda: report_run(folder.path, info, events.message), safe, events.message)
+    return write_summary(folder, replace(marked, report=index))
 
 
 def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], source: Source, events: Events) -> list[Run]:
@@ -198,7 +219,6 @@ def _summary(lane: Lane, source: Source, seconds: float) -> Summary:
         resumed=len(run.done),
         seconds=seconds,
         complete=not run.folder.stop.asked(),
-        report=str(run.folder.path / REPORT),
         warnings=run.warnings,
     )
 

@@ -16,13 +16,13 @@ from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import ArchiveError, UsageError
 from mmel_cli.fields import HIGH_NORM, MAP, MATCH_RANK, PHRASE_REGIONS
 from mmel_cli.pipelines.batches import Batch, Loader
+from mmel_cli.pipelines.explain import finish
 from mmel_cli.pipelines.origin import Input, find_input, noted_origin
 from mmel_cli.pipelines.pictures import Painter
 from mmel_cli.pipelines.provenance import versions
 from mmel_cli.pipelines.subjects import Stream
-from mmel_cli.report.make import report_run
 from mmel_cli.runs import EXPLAINED, CommittedRecords, Events, RunFolder, committed_records, fingerprint, run_identity
-from mmel_cli.runs.folder import ARCHIVE, REPORT
+from mmel_cli.runs.folder import ARCHIVE
 from mmel_cli.runs.summary import Summary, write_summary
 from mmel_cli.tensors import Pixels
 from mmel_cli.trust import OWN_SCENES
@@ -56,7 +56,7 @@ class FuseOptions:
     """`weights`: a file, "auto" or "untrained"; `transfer` takes a file of another model.
 
     `heatmaps`: whether to draw them, from the images of the run's input, which lies at `data` if it has moved;
-    `limits`: which of these images are refused.
+    `limits`: which of these images are refused; `report`: whether to write index.html.
     """
 
     weights: str
@@ -64,6 +64,7 @@ class FuseOptions:
     heatmaps: bool = True
     data: Path | None = None
     limits: ImageLimits = field(default_factory=ImageLimits)
+    report: bool = True
 
 
 def fuse_run(
@@ -118,11 +119,10 @@ def fuse_run(
                 seconds=round(time.monotonic() - started, 3),
                 complete=not folder.stop.asked(),
                 remaining=len(archive) - len(done) - count,
-                report=str(out / REPORT),
                 warnings=warnings,
             )
-            summary = write_summary(folder, fused.info, summary)
-            report_run(out, fused.info, events.message)
+            write_summary(folder, summary)
+            summary = finish(folder, fused.info, summary, events, wanted=options.report)
     return summary, folder.stop.signal
 
 

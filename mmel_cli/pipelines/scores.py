@@ -1,10 +1,9 @@
 """The folder of an evaluation: eval.yaml, one score log a run, per_record.csv, metrics.json, plots."""
 
 import csv
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -15,22 +14,14 @@ from mmel_cli.archive import Archive
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation import named
 from mmel_cli.evaluation.summary import SIZES, Columns, Scores
-from mmel_cli.fields import MAP, PHRASE_SHARE, PHRASE_SPAN, TOKEN_MAP, WORD_REST, WORD_SHARE
 from mmel_cli.runs import IdSet, RunFolder, differences, fingerprint
 from mmel_cli.runs.cells import as_text
+from mmel_cli.runs.digests import ids_sha256, maps_sha256
 from mmel_cli.runs.failures import NAME as FAILURES
 from mmel_cli.runs.folder import METRICS_FILE, PLOTS, SCORES, TABLE
 from mmel_cli.types import Failure
 
 __all__ = ["METRICS_FILE", "PLOTS", "SCORES", "TABLE"]
-_TELLING = (
-    MAP,
-    TOKEN_MAP,
-    WORD_SHARE,
-    WORD_REST,
-    PHRASE_SPAN,
-    PHRASE_SHARE,
-)  # not the maps of words: many times larger
 
 
 class ScoreLog:
@@ -103,14 +94,9 @@ def describe(path: Path, archive: Archive) -> dict[str, Any]:
         "method": info.method,
         "layers": list(info.layers),
         "records": len(archive),
-        "ids_sha256": lines_sha256(archive.ids),
-        "maps_sha256": archive.digest(*(f.name for f in info.fields if f in _TELLING)),
+        "ids_sha256": ids_sha256(archive),
+        "maps_sha256": maps_sha256(archive),
     }
-
-
-def lines_sha256(lines: Iterable[str]) -> str:
-    """SHA-256 of texts in order."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,14 @@ which calls one function of the global `mmel` once. Below, k counts files from 0
 by its number in the report.
 
     report/data/head.js             mmel.head(HEAD)
-    report/data/records-k.js        mmel.records(k, COLUMNS)       RECORDS records a file; loaded at the start
-    report/data/maps-r-k.js         mmel.maps(r, k, MAPS)          MAPS records a file; loaded when they are needed
-    report/data/details-r-k.js      mmel.details(r, k, DETAILS)    DETAILS records a file; the same
-    report/data/eval.js             mmel.evaluation(EVALUATION)    only if an evaluation belongs to the report
+    report/data/records-k.js        mmel.records(k, COLUMNS, BUILD)       RECORDS records a file; loaded at the start
+    report/data/maps-r-k.js         mmel.maps(r, k, MAPS, BUILD)          MAPS records a file; loaded when needed
+    report/data/details-r-k.js      mmel.details(r, k, DETAILS, BUILD)    DETAILS records a file; the same
+    report/data/eval.js             mmel.evaluation(EVALUATION, BUILD)    only if an evaluation belongs to the report
+
+BUILD is HEAD.build, other digits each time that a report is made: the page takes no file of another build. index.html
+and head.js are removed before the first file of data is written, and are the last to be written: a report that was
+broken off is not there.
 
 In one file (`--self-contained`) all these calls stand in the page itself, and the columns `photo` and `thumb` hold
 data: URIs in the place of relative URLs. HEAD.self_contained says so.

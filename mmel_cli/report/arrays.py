@@ -24,8 +24,14 @@ from mmel_cli.report.scripts import call, numbers, packed, units
 _RAGGED = (WORD_VALUE, WORD_SHARE, WORD_ERROR, WORD_MAP, WORD_REST, PHRASE_SPAN, PHRASE_SHARE, PHRASE_MAP)
 
 
-def array_files(run: ReportRun, number: int) -> Iterator[tuple[str, str]]:
-    """Name and text of every file of a run's arrays, MAPS records in memory at a time; `number`: the run's."""
+def array_files(run: ReportRun, number: int, stamp: str) -> Iterator[tuple[str, str]]:
+    """Name and text of every file of a run's arrays, MAPS records in memory at a time.
+
+    Args:
+        run: whose arrays.
+        number: of the run in the report.
+        stamp: of the build.
+    """
     if run.archive is None:
         return
     declared = {field.name for field in run.info.fields}
@@ -35,10 +41,13 @@ def array_files(run: ReportRun, number: int) -> Iterator[tuple[str, str]]:
     for start in range(0, len(run.places), MAPS):
         read = run.archive.take(names, run.places[start : start + MAPS])
         block = _Block(read, run.layer_fields)
-        yield maps_file(number, start // MAPS), call("maps", number, start // MAPS, block.maps())
+        yield maps_file(number, start // MAPS), call("maps", number, start // MAPS, block.maps(), stamp)
         for first in range(0, len(read["box"]), DETAILS):
             k = (start + first) // DETAILS
-            yield details_file(number, k), call("details", number, k, block.details(slice(first, first + DETAILS)))
+            yield (
+                details_file(number, k),
+                call("details", number, k, block.details(slice(first, first + DETAILS)), stamp),
+            )
 
 
 class _Block:

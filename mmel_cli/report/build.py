@@ -1,5 +1,6 @@
 """Write a report: the data of each run in chunks, then the page; what an earlier, longer report left goes last."""
 
+import secrets
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -34,6 +35,8 @@ def build(folder: Path, runs: Sequence[ReportRun], evaluation: Evaluated | None 
     """
     photos, app = PhotoPaths([folder, *(run.path for run in runs)], folder), assets()
     names = set(app)
+    for name in (REPORT, HEAD_FILE):  # the last to be written: data of two reports never stand under one page
+        (folder / name).unlink(missing_ok=True)
     for name, text in chain(app.items(), _data(folder, runs, photos, evaluation)):
         write_text(folder / name, text)
         names.add(name)
@@ -77,16 +80,16 @@ def _data(
     folder: Path, runs: Sequence[ReportRun], photos: PhotoPaths, evaluation: Evaluated | None, *, single: bool = False
 ) -> Iterator[tuple[str, str]]:
     """Name and text of each data script, the head last."""
-    measured, shown = evaluation.columns if evaluation else [], False
+    measured, shown, stamp = evaluation.columns if evaluation else [], False, secrets.token_hex(4)
     for k, columns in enumerate(record_columns(runs, photos, measured, differences(runs))):
         shown = shown or any(columns["photo"])
-        text = call_with_pictures(k, columns) if single else call("records", k, columns)
+        text = call_with_pictures(k, columns, stamp) if single else call("records", k, columns, stamp)
         yield records_file(k), text
     for number, run in enumerate(runs):
-        yield from array_files(run, number)
+        yield from array_files(run, number, stamp)
     if evaluation:
-        yield EVALUATION_FILE, call("evaluation", evaluation.content)
-    further = {"title": _title(runs), "photos": shown, "self_contained": single}
+        yield EVALUATION_FILE, call("evaluation", evaluation.content, stamp)
+    further = {"build": stamp, "title": _title(runs), "photos": shown, "self_contained": single}
     yield HEAD_FILE, call("head", head(runs, folder) | {"metrics": evaluation.metrics if evaluation else []} | further)
 
 

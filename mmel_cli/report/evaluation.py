@@ -38,18 +38,22 @@ def find_evaluation(folder: Path, runs: Sequence[ReportRun], say: Callable[[str]
     Args:
         folder: of `mmel eval`.
         runs: of the report.
-        say: told in a line why an evaluation, or a part of it, is left out: it cannot be read, or is of other runs or
-            of other pairs under the same names.
+        say: told in a line why an evaluation, or a part of it, is left out: it cannot be read, is of other runs, of
+            other records or maps than a run has now, or of other pairs under the same names.
     """
     if not (folder / METRICS_FILE).is_file():
         return None
     try:
         said = json.loads((folder / METRICS_FILE).read_text("utf-8"))
         numbers = _numbers(said["runs"], runs)
+        changed = _changed(said["runs"], runs, numbers)
         names = [str(name) for name in said["metrics"]]
         table, other = _read_table(folder / TABLE, names, numbers, runs)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         say(f"{folder}: cannot be read ({type(error).__name__}: {error}); left out, run mmel eval again")
+        return None
+    if changed:
+        say(f"{folder}: left out: {changed}; run mmel eval again")
         return None
     if all(number is None for number in numbers.values()):
         say(f"{folder}: is of other runs, or they were made anew since; left out, run mmel eval again")
@@ -87,22 +91,42 @@ def _metric(name: str, said: Mapping[str, Any], number: int) -> dict[str, Any]:
 def _numbers(evaluated: Sequence[Mapping[str, Any]], runs: Sequence[ReportRun]) -> dict[str, int | None]:
     """By label of the evaluation, which run of the report it is.
 
-    A run may have moved since, so what it was made from counts; where several evaluated runs have that in common, as
-    runs on two inputs may, so does the path.
+    A run may have moved since, so what it was made from and what it holds count; of several alike, the path does.
     """
     numbers: dict[str, int | None] = {}
     for one in evaluated:
-        alike = [other for other in evaluated if other["config_sha256"] == one["config_sha256"]]
-        numbers[str(one["label"])] = next(
-            (
-                number
-                for number, run in enumerate(runs)
-                if run.info.config_sha256 == one["config_sha256"]
-                and (len(alike) == 1 or str(run.path.resolve()) == one.get("path"))
-            ),
-            None,
-        )
+        alike = [
+            number
+            for number, run in enumerate(runs)
+            if run.info.config_sha256 == one["config_sha256"]
+            and run.content == (one.get("ids_sha256"), one.get("maps_sha256"))
+        ]
+        numbers[str(one["label"])] = min(alike, key=lambda number: not _lies_at(runs[number], one), default=None)
     return numbers
+
+
+def _changed(
+    evaluated: Sequence[Mapping[str, Any]], runs: Sequence[ReportRun], numbers: Mapping[str, int | None]
+) -> str:
+    """Why a run of the report is not what was evaluated under its path or from the same settings; "" if none is so."""
+    for number, run in enumerate(runs):
+        if number in numbers.values():
+            continue
+        left = [one for one in evaluated if numbers[str(one["label"])] is None]
+        alike = [one for one in left if run.info.config_sha256 == one["config_sha256"]]
+        for one in (*(one for one in left if _lies_at(run, one)), *alike):
+            if run.info.config_sha256 != one["config_sha256"]:
+                return f"the run {run.label} was made anew with other settings"
+            if "ids_sha256" not in one or "maps_sha256" not in one:
+                return f"an older mmel wrote it, which did not say what the run {run.label} held"
+            if run.content[0] != one["ids_sha256"]:
+                return f"the run {run.label} has other records now"
+            return f"the run {run.label} has other maps now"
+    return ""
+
+
+def _lies_at(run: ReportRun, evaluated: Mapping[str, Any]) -> bool:
+    return str(run.path.resolve()) == evaluated.get("path")
 
 
 def _read_table(

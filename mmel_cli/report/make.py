@@ -8,14 +8,15 @@ from pathlib import Path
 
 from mmel_cli.archive import Archive, load_archive
 from mmel_cli.archive.writer import SHARDS
-from mmel_cli.errors import UsageError
+from mmel_cli.errors import MmelError, UsageError
 from mmel_cli.names import count
 from mmel_cli.report.build import build, build_single, check_single
 from mmel_cli.report.evaluation import find_evaluation
 from mmel_cli.report.head import FAILURES
-from mmel_cli.report.photos import PhotoPaths, draw_missing, missing_images
+from mmel_cli.report.photos import PhotoPaths, draw_missing, image_sizes, missing_images
 from mmel_cli.report.run import ReportRun
 from mmel_cli.runs import EXPLAINED, REPORTED, Events, FolderKind, RunFolder, Stop, read_failures
+from mmel_cli.runs.digests import lines_sha256
 from mmel_cli.runs.folder import ARCHIVE, EVAL_FOLDER, PHOTOS, THUMBNAILS
 from mmel_cli.runs.inputs import find_input
 from mmel_cli.runs.together import Opened, common_records, labels_of
@@ -111,6 +112,21 @@ def report_evaluation(folder: Path, opened: Sequence[Opened], ids: Sequence[str]
     return build(folder, runs, find_evaluation(folder, runs, say))
 
 
+def attempted(make: Callable[[], Path], safe: str, say: Callable[[str], None]) -> str:
+    """index.html as `make` writes it; "" if it cannot: the work that it shows is done and must not seem to have failed.
+
+    Args:
+        make: the report.
+        safe: what is safe, and how the report is made.
+        say: takes one line of warning.
+    """
+    try:
+        return str(make())
+    except (OSError, MmelError) as error:
+        say(f"Warning: The report could not be written ({error}); {safe}")
+        return ""
+
+
 def _tell(records: int, say: Callable[[str], None]) -> None:
     if records >= _MANY:
         say(f"Writing the report of {count(records, 'record')}")
@@ -155,12 +171,23 @@ def _entered(place: Place, runs: Sequence[ReportRun]) -> Iterator[Path]:
         return
     with RunFolder(place.folder, place.kind, stop=Stop(at_once=True)) as folder:
         if place.kind is REPORTED:
-            content = {"runs": [{"label": run.label, "path": str(run.path.resolve())} for run in runs]}
+            content = {"runs": [_noted(run) for run in runs]}
             if folder.notes().get("runs") != content["runs"]:
-                for pictures in (PHOTOS, THUMBNAILS):  # of other runs
+                for pictures in (PHOTOS, THUMBNAILS):  # of other runs, or of what they held then
                     folder.remove_pictures(pictures)
             folder.note(content)
         yield place.folder
+
+
+def _noted(run: ReportRun) -> dict[str, str]:
+    """What tells the photos of a run: where it lies, what it was made from, its images, and its maps of them."""
+    return {
+        "label": run.label,
+        "path": str(run.path.resolve()),
+        "config_sha256": run.info.config_sha256,
+        "images_sha256": lines_sha256(f"{image}\n{h}x{w}" for image, (h, w) in image_sizes(run).items()),
+        "maps_sha256": run.content[1],
+    }
 
 
 def _draw(runs: Sequence[ReportRun], folder: Path, moved: Path | None, events: Events) -> int:

@@ -55,13 +55,17 @@ class PhotoPaths:
         return "", ""
 
 
-def missing_images(run: ReportRun, photos: PhotoPaths) -> dict[str, tuple[int, int]]:
-    """The images of the shown records that have no photo, with their height and width."""
+def image_sizes(run: ReportRun) -> dict[str, tuple[int, int]]:
+    """The images of the shown records, with their height and width when they were explained."""
     if run.archive is None:
         return {}
     read = run.archive.take(["image", "image_size"], run.places)
-    sizes = {str(image): (int(h), int(w)) for image, (h, w) in zip(read["image"], read["image_size"], strict=True)}
-    return {image: size for image, size in sizes.items() if not photos.has(image)}
+    return {str(image): (int(h), int(w)) for image, (h, w) in zip(read["image"], read["image_size"], strict=True)}
+
+
+def missing_images(run: ReportRun, photos: PhotoPaths) -> dict[str, tuple[int, int]]:
+    """Those of the images that have no photo."""
+    return {image: size for image, size in image_sizes(run).items() if not photos.has(image)}
 
 
 def draw_missing(

@@ -12,6 +12,7 @@ from mmel_cli.archive import Archive
 from mmel_cli.data.images import ImageLimits
 from mmel_cli.fields import MATCH_AMONG, MATCH_RANK, PHRASE_SPAN, WORD_SHARE, WORD_VALUE
 from mmel_cli.render import HeatmapOptions
+from mmel_cli.runs.digests import ids_sha256, lines_sha256, maps_sha256
 from mmel_cli.types import Failure, RunInfo
 
 _Options = TypeVar("_Options", HeatmapOptions, ImageLimits)
@@ -44,6 +45,13 @@ class ReportRun:
         if self.archive is None:
             return np.zeros(0, np.int64)
         return self.archive.starts[self.places[:, 0]] + self.places[:, 1]
+
+    @cached_property
+    def content(self) -> tuple[str, str]:
+        """Digests of the names and of the maps of all records of its archive."""
+        if self.archive is None:
+            return lines_sha256(()), ""
+        return ids_sha256(self.archive), maps_sha256(self.archive)
 
     def has(self, name: str) -> bool:
         """Whether its archive keeps a field."""

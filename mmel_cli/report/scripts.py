@@ -27,13 +27,19 @@ def call(name: str, *arguments: Any) -> str:
     return f"mmel.{name}({_plain(arguments)});\n"
 
 
-def call_with_pictures(number: int, columns: dict[str, Any]) -> str:
-    """The call for columns of records whose photos are data: URIs: each stands once, however many captions it has."""
+def call_with_pictures(number: int, columns: dict[str, Any], stamp: str) -> str:
+    """The call for columns of records whose photos are data: URIs: each stands once, however many captions it has.
+
+    Args:
+        number: of the file of records.
+        columns: as `call` takes them.
+        stamp: of the build.
+    """
     pictures = list(dict.fromkeys(picture for name in _PICTURES for picture in columns[name] if picture))
     places = {picture: place for place, picture in enumerate(pictures)}
     numbered = {name: [places.get(picture, -1) for picture in columns[name]] for name in _PICTURES}
-    function = f"function(p,c){{{_FILLED}mmel.records({number},c)}}"
-    return f"({function})({_plain((pictures, columns | numbered))});\n"
+    function = f"function(p,c,b){{{_FILLED}mmel.records({number},c,b)}}"
+    return f"({function})({_plain((pictures, columns | numbered, stamp))});\n"
 
 
 def _plain(values: Sequence[Any]) -> str:

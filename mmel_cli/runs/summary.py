@@ -26,7 +26,7 @@ class Summary:
     seconds: float  # of this call, with all methods that shared it
     complete: bool  # False after an interruption
     remaining: int = 0  # records of a fused archive that were not reached
-    report: str = ""
+    report: str = ""  # index.html; empty if there is none
     warnings: list[str] = field(default_factory=list)
     methods: list[str] = field(default_factory=list)  # that shared the call, if there were several
     run_marks: list[str] = field(default_factory=list)  # names of the run's marks (trust.MARKS)
@@ -37,11 +37,16 @@ class Summary:
         return asdict(self)
 
 
-def write_summary(folder: RunFolder, info: RunInfo, summary: Summary) -> Summary:
-    """summary.json; the summary, with what its records are marked with."""
+def write_summary(folder: RunFolder, summary: Summary) -> Summary:
+    """summary.json, as far as it is known; the summary as it was given."""
+    folder.write_json(SUMMARY, summary.plain())
+    return summary
+
+
+def with_marks(folder: RunFolder, info: RunInfo, summary: Summary) -> Summary:
+    """The summary with what the run and its records are marked with."""
     marked = replace(summary, run_marks=[mark.name for mark in of_run(info)])
     if summary.done:
         with load_archive(folder.path) as archive:
             marked = replace(marked, marks=of_records(archive).counts())
-    folder.write_json(SUMMARY, marked.plain())
     return marked

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmel_cli.archive import ArchiveOptions, ShardWriter
+from mmel_cli.archive import ArchiveOptions, ShardWriter, load_archive
 from mmel_cli.fields import MAP, MATCH_AMONG, MATCH_RANK, PHRASE_REGIONS, WORD_REGIONS, WORD_VALUE, Field
 from mmel_cli.render import photo_name
+from mmel_cli.runs.digests import ids_sha256, maps_sha256
 from mmel_cli.types import Explanation, RunInfo, Word
 
 FLOW = Field("layers/flow", ("layers", "rows", "columns"), "of a layer", evidence=True)
@@ -129,7 +130,7 @@ def write_evaluation(folder: Path, runs: dict[str, Path], values: dict[str, np.n
     content = {
         "config": {},
         "runs": [
-            {"label": label, "path": str(path), "config_sha256": sha, "layers": [2, 3, 4]}
+            {"label": label, "path": str(path), "config_sha256": sha, "layers": [2, 3, 4]} | _content(path)
             for (label, path), sha in zip(runs.items(), (name.ljust(64, "0") for name in ("mmel", "flow")), strict=True)
         ],
         "records": len(records),
@@ -149,3 +150,8 @@ def write_evaluation(folder: Path, runs: dict[str, Path], values: dict[str, np.n
             quoted = ",".join(f'"{text}"' for text in (record_id, image, caption))
             rows.append(f"{label},{quoted},small,{values[label][k]},{values[label][k] / 2}")
     (folder / "per_record.csv").write_text("\n".join(rows) + "\n")
+
+
+def _content(run: Path) -> dict[str, str]:
+    with load_archive(run) as archive:
+        return {"ids_sha256": ids_sha256(archive), "maps_sha256": maps_sha256(archive)}

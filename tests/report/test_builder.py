@@ -397,7 +397,7 @@ def test_one_file_holds_everything_and_its_policy_knows_every_script(tmp_path, m
         known = re.findall(r"'sha256-([^']+)'", policy)
         assert digest in [b64decode(one) for one in known]
     assert not re.search(r'(?:src|href)="(?!data:|#)[^"]', page.split("<script>")[0])
-    data = [text for text in scripts if text.startswith(("mmel.", "(function(p,c)"))]
+    data = [text for text in scripts if text.startswith(("mmel.", "(function(p,c,b)"))]
     assert [name for name, _ in map(arguments, (t for t in data if t.startswith("mmel.")))] == [
         *("head", "maps", "details", "details")
     ]
@@ -475,3 +475,29 @@ def test_an_interruption_ends_it_at_once_and_the_same_command_mends_it(tmp_path,
     done = subprocess.run([sys.executable, "-m", "mmel_cli", "report", str(run)], capture_output=True, check=False)
     assert done.returncode == 0
     assert len(Report(run).files) == 1 + 1 + 2 + 9
+
+
+def test_a_rebuild_that_is_broken_off_leaves_no_page_and_no_head(tmp_path, mmel, monkeypatch):
+    run = tmp_path / "run"
+    write(run, 70)
+    assert mmel("report", run)[0] == 0
+    first, real, written = Report(run).head["build"], build_module.write_text, []
+
+    def fill_the_disk(path, text):
+        if path.name == "maps-0-00001.js":
+            raise OSError(28, "No space left on device")
+        written.append(path.name)
+        real(path, text)
+
+    monkeypatch.setattr(build_module, "write_text", fill_the_disk)
+    assert mmel("report", run)[0] == 1
+    assert "maps-0-00000.js" in written
+    assert not (run / "index.html").exists()
+    assert not (run / "report/data/head.js").exists()
+    monkeypatch.setattr(build_module, "write_text", lambda path, text: (written.append(path.name), real(path, text)))
+    assert mmel("report", run)[0] == 0
+    assert written[-2:] == ["head.js", "index.html"]
+    assert len({first, Report(run).head["build"]}) == 2
+    assert all(
+        Report(run).load(name)[1][-1] == Report(run).head["build"] for name in Report(run).files if name != "head.js"
+    )

@@ -28,6 +28,10 @@ def explained(photos, tiny, tmp_path, mmel):
     return explain
 
 
+def invert(value):
+    return 255 - value
+
+
 def pictures(folder, kind):
     return {str(path.relative_to(folder / kind)): path for path in (folder / kind).rglob("*.*g")}
 
@@ -212,7 +216,7 @@ def test_eval_shows_runs_side_by_side_with_a_column_a_metric(explained, tmp_path
     for number, metric in enumerate(metrics):
         wanted = table(folder, ("run", "other")[metric["run"]], metric["key"])
         assert report.column("metrics")[number] == [float(wanted[name]) for name in report.column("id")]
-    name, (content,) = report.load("eval.js")
+    name, (content, _) = report.load("eval.js")
     saved = json.loads((folder / "metrics.json").read_text())
     assert name == "evaluation"
     assert "config" not in content
@@ -254,11 +258,16 @@ def test_an_evaluation_of_other_records_or_one_that_cannot_be_read_is_left_out(e
     (tmp_path / "input/metadata.jsonl").write_text(rows)
     assert explained("--limit", 4, *alone, out="other", source=tmp_path / "input")[0] == 0
     shutil.copytree(tmp_path / "run/eval", other / "eval")
-    code, _, err = mmel("report", other)
+    code, _, err = mmel("report", other)  # the same settings, but two captions of four
+    assert (code, "the run other has other maps now; run mmel eval again" in err.replace("\n", " ")) == (0, True), err
+    assert Report(other).head["metrics"] == []
+    shutil.copytree(tmp_path / "run", tmp_path / "moved")
+    table = tmp_path / "moved/eval/per_record.csv"
+    table.write_text(table.read_text().replace("a red dog", "a red cat"))
+    code, _, err = mmel("report", tmp_path / "moved")
     assert code == 0
     assert "2 rows of another image or caption left out" in err
-    report = Report(other)  # the same settings, but two captions of four
-    assert [value is None for value in report.column("metrics")[0]] == [True, False, True, False]
+    assert [value is None for value in Report(tmp_path / "moved").column("metrics")[0]] == [True, False, True, False]
     assert explained("--limit", 4, *alone, out="third", method="grad-eclip")[0] == 0
     shutil.copytree(tmp_path / "run/eval", tmp_path / "third/eval")
     for folder, damage, told in (("third", None, "is of other runs"), ("other", "{", "cannot be read")):
@@ -268,3 +277,103 @@ def test_an_evaluation_of_other_records_or_one_that_cannot_be_read_is_left_out(e
         assert (code, told in err.replace("\n", " ")) == (0, True), err
         assert Report(tmp_path / folder).head["metrics"] == []
         assert "eval.js" not in Report(tmp_path / folder).files
+
+
+def test_an_evaluation_of_what_a_run_held_before_is_left_out_and_the_reason_named(explained, photos, tmp_path, mmel):
+    alone = ("--set", "match.captions=0")
+    run, metrics = tmp_path / "run", ("--metrics", "sparseness", *QUICK)
+    assert explained("--limit", 4, *alone)[0] == 0
+    assert mmel("eval", run, *metrics)[0] == 0
+    code, _, err = explained("--limit", 7, *alone)
+    assert (code, "the run run has other records now; run mmel eval again" in err.replace("\n", " ")) == (0, True), err
+    assert Report(run).head["metrics"] == []
+    assert mmel("eval", run, *metrics, "--overwrite")[0] == 0
+    assert mmel("report", run)[0] == 0
+    assert Report(run).column("metrics")[0].count(None) == 0
+    shutil.copytree(photos, tmp_path / "input")
+    for image in (tmp_path / "input").glob("*.png"):
+        Image.fromarray(255 - np.asarray(Image.open(image).convert("RGB"))).save(image)
+    code, _, err = explained("--limit", 7, *alone, "--overwrite", source=tmp_path / "input")
+    assert (code, "the run run has other maps now; run mmel eval again" in err.replace("\n", " ")) == (0, True), err
+    assert "eval.js" not in Report(run).files
+    metrics_file = run / "eval/metrics.json"
+    said = json.loads(metrics_file.read_text())
+    del said["runs"][0]["maps_sha256"]
+    metrics_file.write_text(json.dumps(said))
+    assert "an older mmel wrote it" in mmel("report", run)[2].replace("\n", " ")
+
+
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_a_report_that_cannot_be_written_hides_no_finished_run(explained, tmp_path, mmel):
+    told = "Warning: The report could not be written ("
+    for method in ("flow", "mmel"):
+        (tmp_path / "both" / method).mkdir(parents=True)
+        (tmp_path / "both" / method / "run.yaml").write_text("format: mmel-run\n")
+    (tmp_path / "both/flow/index.html").mkdir()
+    code, out, err = explained("--limit", 3, out="both", method="flow,mmel")
+    shown = err.replace("\n", " ")
+    assert (code, shown.count(told)) == (0, 1), err
+    assert f"all records are safe: mmel report {tmp_path / 'both/flow'} makes it" in shown
+    assert out.count("\n3 records, ") == 2
+    assert out.count("Report: ") == 1
+    flow, other = tmp_path / "both/flow", tmp_path / "both/mmel"
+    assert (summary(flow)["done"], summary(flow)["report"]) == (3, "")
+    assert summary(other)["report"] == str(other / "index.html")
+    assert Report(other).head["records"] == 3
+    for folder, arguments in (
+        ("fused", ("fuse", other, "--weights", "untrained", "--out", tmp_path / "fused")),
+        ("eval", ("eval", other, "--metrics", "sparseness", "--out", tmp_path / "eval", *QUICK)),
+    ):
+        name = {"fused": "run", "eval": "eval"}[folder]
+        (tmp_path / folder / "index.html").mkdir(parents=True)
+        (tmp_path / folder / f"{name}.yaml").write_text(f"format: mmel-{name}\n")
+        code, out, err = mmel(*arguments)
+        assert (code, told in err.replace("\n", " "), "3 records" in out) == (0, True, True), err
+        assert "Report: " not in out
+
+
+def test_the_summary_is_there_before_marks_and_report(explained, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("mmel_cli.pipelines.explain.with_marks", broken)
+    assert explained("--limit", 2)[0] == 1
+    assert (summary(tmp_path / "run")["done"], summary(tmp_path / "run")["report"]) == (2, "")
+
+
+def test_explain_and_fuse_write_no_report_that_is_not_wanted(explained, tmp_path, mmel):
+    no, run, fused = ("--set", "report=false"), tmp_path / "run", tmp_path / "fused"
+    code, out, _ = explained("--limit", 2, *no, method="mmel")
+    assert (code, "Report:" in out, summary(run)["report"]) == (0, False, "")
+    code, out, _ = mmel("fuse", run, "--weights", "untrained", "--out", fused, *no)
+    assert (code, "Report:" in out, summary(fused)["done"]) == (0, False, 2)
+    for folder in (run, fused):
+        assert not (folder / "index.html").exists()
+        assert not (folder / "report").exists()
+    assert explained("--limit", 2, method="mmel")[0] == 0  # the same run goes on
+    assert Report(run).head["records"] == 2
+
+
+@pytest.mark.parametrize("change", [lambda image: image.rotate(90, expand=True), lambda image: image.point(invert)])
+def test_photos_of_a_report_elsewhere_are_drawn_anew_when_the_run_was_made_anew(
+    explained, photos, tmp_path, mmel, change
+):
+    run, out, source = tmp_path / "run", tmp_path / "out", tmp_path / "input"
+    shutil.copytree(photos, source)
+    given = ("--limit", 4, "--set", "heatmaps=false", "--set", "match.captions=0", "--set", "report=false")
+    assert explained(*given, source=source)[0] == 0
+    assert "2 photos read from the input" in mmel("report", run, "--out", out)[1]
+    before = pictures(out, "photos")[str(photo_name("00.png"))].read_bytes()
+    assert "photos read" not in mmel("report", run, "--out", out)[1]  # they are those of the run
+    for image in source.glob("*.png"):
+        change(Image.open(image).convert("RGB")).save(image)
+    assert explained(*given, "--overwrite", source=source)[0] == 0
+    code, shown, err = mmel("report", run, "--out", out)
+    assert (code, "2 photos read from the input" in shown) == (0, True), err
+    after = pictures(out, "photos")[str(photo_name("00.png"))]
+    assert after.read_bytes() != before
+    new, now = Image.open(source / "00.png"), Image.open(after)
+    assert now.width / now.height == pytest.approx(new.width / new.height, rel=0.01)

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -387,6 +388,25 @@ def test_a_missing_file_is_named(page, run, tmp_path):
     assert "report/data/maps-0-00000.js could not be read" in page.text(".problem:not([hidden])")
     assert [error for error in page.errors if "maps-0-00000.js" not in error] == []
     page.errors.clear()
+
+
+def test_a_file_of_another_build_is_refused_by_name(page, run, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(run, mixed)
+    report(mixed)
+    shutil.copy(run / "report/data/maps-0-00000.js", mixed / "report/data")
+    page.open(
+        (mixed / "index.html").as_uri() + "#n=0", "mmel.recordPage && document.querySelector('.problem:not([hidden])')"
+    )
+    assert "report/data/maps-0-00000.js does not belong to this report; make it again" in page.text(
+        ".problem:not([hidden])"
+    )
+    other = tmp_path / "other"
+    shutil.copytree(mixed, other)
+    shutil.copy(run / "report/data/records-00000.js", other / "report/data")
+    page.open((other / "index.html").as_uri() + "#", "mmel.gallery && document.querySelector('.problem:not([hidden])')")
+    assert "Does not belong to this report: report/data/records-00000.js" in page.text(".problem:not([hidden])")
+    assert page.run("mmel.store.count") == 0
 
 
 def test_one_file_holds_all(page, run, tmp_path, archive):

@@ -11,20 +11,32 @@
   let keptBytes = 0;
   let rowById = null;
 
-  const store = (mmel.store = { head: null, evaluation: null, missing: [] });
+  const store = (mmel.store = { head: null, evaluation: null, missing: [], others: [] });
 
   mmel.head = (head) => { store.head = head; };
-  mmel.records = (k, part) => { parts[k] = part; };
-  mmel.evaluation = (evaluation) => { store.evaluation = evaluation; };
-  mmel.maps = (run, k, chunk) => arrive(nameOf("maps", run, k), decodeMaps(run, chunk));
-  mmel.details = (run, k, chunk) => arrive(nameOf("details", run, k), decodeDetails(run, chunk));
+  mmel.records = (k, part, build) => { if (belongs(`records-${pad(k)}`, build)) parts[k] = part; };
+  mmel.evaluation = (evaluation, build) => { if (belongs("eval", build)) store.evaluation = evaluation; };
+  mmel.maps = (run, k, chunk, build) => arrive(nameOf("maps", run, k), build, () => decodeMaps(run, chunk));
+  mmel.details = (run, k, chunk, build) => arrive(nameOf("details", run, k), build, () => decodeDetails(run, chunk));
+
+  /* Whether a file that is loaded at the start is of the same build as the head, which comes first; others are named. */
+  function belongs(name, build) {
+    const same = store.head !== null && build === store.head.build;
+    if (!same) store.others.push(`report/data/${name}.js`);
+    return same;
+  }
 
   /* After all files of records: how many records there are, and the files that did not load. */
   store.ready = () => {
     const files = Math.ceil(store.head.records / store.head.sizes.records);
     store.missing = [];
-    for (let k = 0; k < files; k++) if (!parts[k]) store.missing.push(`report/data/records-${pad(k)}.js`);
-    store.count = store.missing.length ? 0 : store.head.records;
+    let whole = true;
+    for (let k = 0; k < files; k++) {
+      const path = `report/data/records-${pad(k)}.js`;
+      if (!parts[k] && !store.others.includes(path)) store.missing.push(path);
+      whole = whole && Boolean(parts[k]);
+    }
+    store.count = whole ? store.head.records : 0;
   };
 
   const place = (i) => [parts[Math.floor(i / store.head.sizes.records)], i % store.head.sizes.records];
@@ -132,8 +144,14 @@
     document.head.append(script);
   }
 
-  function arrive(name, chunk) {
+  function arrive(name, build, decode) {
     const entry = requested.get(name);
+    if (!store.head || build !== store.head.build) {
+      requested.delete(name);
+      if (entry) entry.reject(new Error(`report/data/${name}.js does not belong to this report; make it again with mmel report`));
+      return;
+    }
+    const chunk = decode();
     if (!entry) {
       inlined.set(name, chunk);
       return;

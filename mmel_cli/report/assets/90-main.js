@@ -31,6 +31,7 @@
     header.querySelector("nav").append(keys);
     main.tabs = header.querySelectorAll("nav a");
     root.replaceChildren(skip, header, ...(store.missing.length ? [el("p", { class: "problem", role: "alert", text: `Could not be read: ${store.missing.join(", ")}. Keep the folder whole, or make the report again with mmel report.` })] : []),
+      ...(store.others.length ? [el("p", { class: "problem", role: "alert", text: `Does not belong to this report: ${store.others.join(", ")}. Make it again with mmel report.` })] : []),
       ...Object.values(parts).map((part) => part.node), help);
     mmel.keys({ record, gallery, help });
     window.addEventListener("hashchange", main.route);
