@@ -22,13 +22,16 @@ from mmel_cli.runs.folder import REPORT, REPORT_FILES, write_text
 MOST_IN_ONE_FILE = 500  # records
 
 
-def build(folder: Path, runs: Sequence[ReportRun], evaluation: Evaluated | None = None) -> Path:
+def build(
+    folder: Path, runs: Sequence[ReportRun], evaluation: Evaluated | None = None, made_from: str | None = None
+) -> Path:
     """The report of runs, in `folder`; a report that stood there is replaced.
 
     Args:
         folder: where index.html goes; photos are taken from there and from the folders of the runs.
         runs: at least one, with the same records in the same order; the first is what others are compared with.
         evaluation: that belongs to them.
+        made_from: what `current.made_from` gives, of the report of a run folder.
 
     Returns:
         index.html.
@@ -37,7 +40,7 @@ def build(folder: Path, runs: Sequence[ReportRun], evaluation: Evaluated | None 
     names = set(app)
     for name in (REPORT, HEAD_FILE):  # the last to be written: data of two reports never stand under one page
         (folder / name).unlink(missing_ok=True)
-    for name, text in chain(app.items(), _data(folder, runs, photos, evaluation)):
+    for name, text in chain(app.items(), _data(folder, runs, photos, evaluation, made_from=made_from)):
         write_text(folder / name, text)
         names.add(name)
     write_text(folder / REPORT, page(_title(runs), app, _at_start(runs, evaluation)))
@@ -77,7 +80,13 @@ def check_single(file: Path, records: int) -> None:
 
 
 def _data(
-    folder: Path, runs: Sequence[ReportRun], photos: PhotoPaths, evaluation: Evaluated | None, *, single: bool = False
+    folder: Path,
+    runs: Sequence[ReportRun],
+    photos: PhotoPaths,
+    evaluation: Evaluated | None,
+    *,
+    single: bool = False,
+    made_from: str | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Name and text of each data script, the head last."""
     measured, shown, stamp = evaluation.columns if evaluation else [], False, secrets.token_hex(4)
@@ -89,7 +98,7 @@ def _data(
         yield from array_files(run, number, stamp)
     if evaluation:
         yield EVALUATION_FILE, call("evaluation", evaluation.content, stamp)
-    further = {"build": stamp, "title": _title(runs), "photos": shown, "self_contained": single}
+    further = {"build": stamp, "title": _title(runs), "photos": shown, "self_contained": single, "made_from": made_from}
     yield HEAD_FILE, call("head", head(runs, folder) | {"metrics": evaluation.metrics if evaluation else []} | further)
 
 

@@ -11,13 +11,14 @@ from mmel_cli.archive.writer import SHARDS
 from mmel_cli.errors import MmelError, UsageError
 from mmel_cli.names import count
 from mmel_cli.report.build import build, build_single, check_single
+from mmel_cli.report.current import is_current, made_from
 from mmel_cli.report.evaluation import find_evaluation
 from mmel_cli.report.head import FAILURES
 from mmel_cli.report.photos import PhotoPaths, draw_missing, image_sizes, missing_images
 from mmel_cli.report.run import ReportRun
 from mmel_cli.runs import EXPLAINED, REPORTED, Events, FolderKind, RunFolder, Stop, read_failures
 from mmel_cli.runs.digests import lines_sha256
-from mmel_cli.runs.folder import ARCHIVE, EVAL_FOLDER, PHOTOS, THUMBNAILS
+from mmel_cli.runs.folder import ARCHIVE, EVAL_FOLDER, PHOTOS, REPORT, THUMBNAILS
 from mmel_cli.runs.inputs import find_input
 from mmel_cli.runs.together import Opened, common_records, labels_of
 from mmel_cli.types import RunInfo
@@ -84,12 +85,14 @@ def report(
             if place.file is not None:
                 index = build_single(place.file, runs, evaluation, [folder, *paths])
             else:
-                index = build(folder, runs, evaluation)
+                index = build(folder, runs, evaluation, made_from(runs[0]) if place.kind is EXPLAINED else None)
     return Made(str(index), len(ids), labels, photos)
 
 
 def report_run(folder: Path, info: RunInfo, say: Callable[[str], None]) -> Path:
     """The report of a run folder by the command that has just written it, whatever it has finished by then.
+
+    One that is there already, whole and of what the folder holds now, stays as it is.
 
     Args:
         folder: of the run.
@@ -101,8 +104,11 @@ def report_run(folder: Path, info: RunInfo, say: Callable[[str], None]) -> Path:
         archive = stack.enter_context(load_archive(folder)) if any_shard else None
         label = labels_of([folder])[0]
         run = _of(label, folder, archive.info if archive else info, archive, archive.ids if archive else ())
+        digest = made_from(run)
+        if is_current(run, digest):
+            return folder / REPORT
         _tell(len(run.ids), say)
-        return build(folder, [run], find_evaluation(folder / EVAL_FOLDER, [run], say))
+        return build(folder, [run], find_evaluation(folder / EVAL_FOLDER, [run], say), digest)
 
 
 def report_evaluation(folder: Path, opened: Sequence[Opened], ids: Sequence[str], say: Callable[[str], None]) -> Path:

@@ -18,7 +18,7 @@ _TELLING = (
 
 def lines_sha256(lines: Iterable[str]) -> str:
     """SHA-256 of texts in order."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def ids_sha256(archive: Archive) -> str:

@@ -377,3 +377,33 @@ def test_photos_of_a_report_elsewhere_are_drawn_anew_when_the_run_was_made_anew(
     assert after.read_bytes() != before
     new, now = Image.open(source / "00.png"), Image.open(after)
     assert now.width / now.height == pytest.approx(new.width / new.height, rel=0.01)
+
+
+def test_a_call_that_changes_nothing_leaves_the_report_and_any_change_makes_it_anew(explained, tmp_path, mmel):
+    run = tmp_path / "run"
+    given = ("--limit", 3)
+    builds = [None]
+
+    def call(*arguments):
+        code, out, err = explained(*(arguments or given))
+        assert (code, f"Report: {run / 'index.html'}" in out) == (0, True), err
+        builds.append(Report(run).head["build"])
+        return builds[-1] == builds[-2]
+
+    assert not call()
+    assert call()
+    (run / "report/data/maps-0-00000.js").unlink()
+    assert not call()
+    (run / "index.html").unlink()
+    assert not call()
+    assert not call("--limit", 3, "--set", "heatmap.max_side=300")  # pictures drawn anew
+    assert not call()
+    assert mmel("eval", run, "--metrics", "sparseness", *QUICK)[0] == 0
+    assert not call()
+    assert [metric["key"] for metric in Report(run).head["metrics"]] == ["sparseness"]
+    assert call()
+    assert not call("--limit", 5)
+    assert Report(run).head["records"] == 5
+    assert mmel("report", run)[0] == 0
+    builds.append(Report(run).head["build"])
+    assert call("--limit", 5)
