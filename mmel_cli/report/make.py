@@ -108,6 +108,8 @@ def report_run(folder: Path, info: RunInfo, say: Callable[[str], None]) -> Path:
         if is_current(run, digest):
             return folder / REPORT
         _tell(len(run.ids), say)
+        if run.ids and not (folder / PHOTOS).is_dir():
+            say(f"The report has maps without photos, since the run has no pictures; mmel report {folder} adds photos")
         return build(folder, [run], find_evaluation(folder / EVAL_FOLDER, [run], say), digest)
 
 

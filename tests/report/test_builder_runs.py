@@ -123,7 +123,9 @@ def test_a_folder_of_an_older_mmel_gets_photos_and_loses_thumbnails_of_records(e
 def test_photos_that_a_run_lacks_are_read_from_its_input(explained, photos, tmp_path, mmel):
     run, source = tmp_path / "run", tmp_path / "input"
     shutil.copytree(photos, source)
-    assert explained("--set", "heatmaps=false", source=source)[0] == 0
+    code, _, err = explained("--set", "heatmaps=false", source=source)
+    assert code == 0
+    assert f"has maps without photos, since the run has no pictures; mmel report {run} adds photos" in err
     assert Report(run).head["photos"] is False
     assert not (run / "photos").exists()
     assert set(Report(run).column("photo")) == {""}

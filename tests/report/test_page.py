@@ -15,15 +15,10 @@ from mmel_cli.render import colours
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
+SCREEN = (1280, 900)
 CARDS = "document.querySelectorAll('.card').length > 0"
 RECORD = "document.querySelectorAll('.words table').length === 2 && document.querySelector('.layers canvas')"
 STAGE = ".viewer .stage"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with Browser() as chromium:
-        yield chromium
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +32,6 @@ def run(tmp_path_factory):
 def archive(run):
     with load_archive(run) as opened:
         yield {record.id: record for record in opened}
-
-
-@pytest.fixture
-def page(browser):
-    opened = browser.page(1280, 900)
-    yield opened
-    opened.close()
-    assert not opened.errors
-    assert not opened.dialogs
-    assert all(address.startswith(("file:", "data:", "about:")) for address in opened.requests)
 
 
 @pytest.fixture

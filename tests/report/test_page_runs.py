@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, Browser
+from browser import CHROMIUM
 from pages import ALL, FLOW, info_of, report, write_evaluation, write_run
 
 from mmel_cli.archive import load_archive
@@ -15,6 +15,7 @@ from mmel_cli.fields import MAP, WORD_VALUE
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
+SCREEN = (1500, 950)
 CARDS = "document.querySelectorAll('.card').length > 0"
 RECORD = "document.querySelectorAll('.words table').length === 2 && document.querySelector('.layers canvas')"
 
@@ -53,12 +54,6 @@ HOSTILE = [
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with Browser() as chromium:
-        yield chromium
-
-
-@pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """Two runs of one input, on grids of different sizes, their report, and an evaluation."""
     folder = tmp_path_factory.mktemp("both")
@@ -72,16 +67,6 @@ def both(tmp_path_factory):
     write_evaluation(folder / "first" / "eval", runs, values, records)
     report(*runs.values(), "--out", out)
     return out, values, records
-
-
-@pytest.fixture
-def page(browser):
-    opened = browser.page(1500, 950)
-    yield opened
-    opened.close()
-    assert not opened.errors
-    assert not opened.dialogs
-    assert all(address.startswith(("file:", "data:", "about:")) for address in opened.requests)
 
 
 @pytest.fixture
@@ -104,7 +89,7 @@ def test_runs_stand_side_by_side_and_the_most_different_first(compared, both):
     differences = compared.run("[...mmel.gallery.rows].map((i) => mmel.store.text('difference', i))")
     assert differences == sorted(differences, reverse=True)
     assert differences[0] > differences[-1]
-    assert compared.texts(".card:first-child .runname") == ["first", "second"]
+    assert compared.texts(".card:first-child .runname") == ["first (mmel)", "second (flow)"]
     assert "correlation of another run's map with that of first" in compared.text(".legendline")
     compared.wait(
         "[...document.querySelectorAll('.card canvas')].slice(0, 2).every((n) => n.ariaLabel.startsWith('Heatmap of'))"

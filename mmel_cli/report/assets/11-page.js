@@ -73,5 +73,8 @@
   };
   page.badge = (mark) => page.el("span", { class: "badge", title: mark.says, text: mark.badge });
 
-  page.title = (run) => mmel.store.head.runs[run].label;
+  page.title = (run) => { // with the method, where the name of the folder does not have it
+    const { label, method } = mmel.store.head.runs[run];
+    return label.split("/").includes(method) ? label : `${label} (${method})`;
+  };
 })();

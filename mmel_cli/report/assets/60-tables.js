@@ -28,9 +28,15 @@
     const says = `Mean over records, with its ${interval} in brackets (images are drawn, not records). Bold: the best mean, and \u201ctie\u201d: those that cannot be told from it, by the paired difference from ${evaluation.reference} (corrected p of ${ALPHA} or more) where one of the two is that run, else since the two intervals overlap. Nothing is bold where all are tied.${few}`;
     return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `Table of ${group}` },
       el("table", { class: "metrics" }, el("caption", { class: "unseen", text: group }),
-        el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "Metric" }), labels.map((label) => el("th", { scope: "col" }, said(label), label === evaluation.reference && labels.length > 1 ? el("span", { class: "faint small", text: " reference" }) : null)))),
+        el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "Metric" }), labels.map((label) => el("th", { scope: "col" }, said(named(label)), label === evaluation.reference && labels.length > 1 ? el("span", { class: "faint small", text: " reference" }) : null)))),
         el("tbody", {}, rows)),
       el("p", { class: "says", text: labels.length > 1 ? says : `Mean over records, with its ${interval} in brackets (images are drawn, not records).` }));
+  }
+
+  /* A run's label, with its method where the report shows the run. */
+  function named(label) {
+    const run = mmel.store.head.runs.findIndex((other) => other.label === label);
+    return run < 0 ? label : mmel.page.title(run);
   }
 
   /* What could not be scored, and why. */
