@@ -161,6 +161,13 @@ class MethodConfig(Section):
         return {"name": self.name} | cast("dict[str, Any]", _jsonable(dataclasses.asdict(self.params)))
 
 
+class RanksConfig(Section):
+    """How many processes share the work."""
+
+    count: int = Field(default=1, ge=1, le=4096)
+    lease: float = Field(default=60.0, ge=0.5)  # seconds without a sign of life until a shard is taken over
+
+
 class RunConfig(Section):
     """Everything that `mmel explain` can be told."""
 
@@ -169,6 +176,7 @@ class RunConfig(Section):
     dtype: str = "auto"
     batch_size: int = Field(default=16, ge=1)
     workers: int = Field(default=4, ge=1, le=256)
+    ranks: RanksConfig = RanksConfig()
     limit: int | None = Field(default=None, ge=1)
     heatmaps: bool = True
     report: bool = True  # index.html: every record with its map

@@ -57,6 +57,7 @@ OTHER = {
     "archive.dtype": "float16",
     "heatmap.colormap": "jet", "heatmap.panels": "side-by-side", "limit": 5, "heatmap.max_side": 100,
     "words.seed": 3, "words.phrase": "alone",
+    "ranks.count": 2, "ranks.lease": 5.0,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmel_cli.archive.safety import Checked, open_safely, state_of
 from mmel_cli.archive.schema import AGAINST, SCALE, TEXT_CRC, TOKENS_TEXT, WORDS_SPAN, WORDS_TEXT, columns
-from mmel_cli.archive.writer import SHARDS
+from mmel_cli.archive.writer import SHARDS, shard_files
 from mmel_cli.errors import ArchiveError, DamagedError
 from mmel_cli.fields import PHRASE_SPAN
 from mmel_cli.types import Explanation, RunInfo, Word
@@ -44,7 +44,7 @@ def archive_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     folder = path / "archive" if (path / "archive").is_dir() else path
-    files = sorted(folder.glob(SHARDS))
+    files = shard_files(folder)
     if not files:
         raise ArchiveError(f"{path}: holds no archive (archive/{SHARDS}); give a run folder or an archive file")
     return files

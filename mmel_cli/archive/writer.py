@@ -1,6 +1,9 @@
 """Write shards whole: in memory, then a temporary file, fsync, rename, fsync of the folder. None is ever reopened."""
 
+import errno
 import os
+import re
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +34,7 @@ from mmel_cli.fields import Field
 from mmel_cli.types import Explanation, RunInfo
 
 SHARDS = "part-*.h5"
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV)  # of file systems without hard links
 
 
 class ShardWriter:
@@ -84,6 +88,59 @@ class ShardWriter:
         return path
 
 
+def shard_files(folder: Path) -> list[Path]:
+    """The shards of an archive folder, in the order of their numbers."""
+    return sorted(folder.glob(SHARDS), key=lambda path: [int(n) if n.isdecimal() else n for n in _parts(path.stem)])
+
+
+def files_of(folder: Path, name: str) -> list[Path]:
+    """The files that records of a planned shard lie in, in order; several where it was finished in several calls."""
+    return [path for path in (folder / f"part-{name}.h5", *sorted(folder.glob(f"part-{name}_*.h5"))) if path.exists()]
+
+
+def next_file(folder: Path, name: str) -> Path:
+    """Where more records of a planned shard go: no file is written a second time."""
+    number = 0
+    while (path := folder / f"part-{name}{f'_{number:02}' if number else ''}.h5").exists():
+        number += 1
+    return path
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Write a file whole, unless it is there; whether it was written.
+
+    Of several processes that write the same file one wins, at once for all to see, and it stays as it is.
+
+    Raises:
+        ArchiveError: as write_whole.
+    """
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        _write_durably(temporary, data)
+        won = _named(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return won
+
+
+def _named(temporary: Path, path: Path) -> bool:
+    """Give a file its name, unless that is taken; a hard link does both in one step."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
+            return False
+        temporary.rename(path)
+    return True
+
+
 def build(records: list[Explanation], info: RunInfo, options: ArchiveOptions) -> bytes:
     """The bytes of a shard."""
     with h5py.File("shard", "w", driver="core", backing_store=False, libver=LIBVER) as file:
@@ -107,17 +164,28 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_durably(temporary, data)
         temporary.rename(path)
         sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise ArchiveError(
-            f"{path}: cannot be written ({error.strerror}); make room, then run the same command again"
-        ) from error
+        raise _unwritten(path, error) from error
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _unwritten(path: Path, error: OSError) -> ArchiveError:
+    return ArchiveError(f"{path}: cannot be written ({error.strerror}); make room, then run the same command again")
+
+
+def _parts(stem: str) -> list[str]:
+    """Text and numbers in turn, so that part-99999 stands before part-100000."""
+    return re.split(r"(\d+)", stem)
 
 
 def sync_folder(folder: Path) -> None:

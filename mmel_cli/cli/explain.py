@@ -1,5 +1,6 @@
 """mmel explain."""
 
+import os
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -57,6 +58,13 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     dtype: options.Dtype = None,
     workers: Annotated[
         int | None, typer.Option("--workers", help="Threads that decode images and draw heatmaps. [default: 4]")
+    ] = None,
+    ranks: Annotated[
+        int | None,
+        typer.Option("--ranks", help="Processes that share the work; see below. [default: 1]"),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="This process is rank I of N; see below.")
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N entries of INPUT.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in the folder.")] = False,
@@ -120,11 +128,18 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     A complete run ends with the highest, the lowest and the oddest records and with commands to go on; what makes a
     record odd is said there. --json has them under highlights.
 
+    --ranks N starts N processes here, one a GPU, or each with its share of the cores. Where something else starts
+    them, each is told which it is by torchrun (RANK, WORLD_SIZE), a Slurm array (SLURM_ARRAY_TASK_ID,
+    SLURM_ARRAY_TASK_COUNT) or --shard i/n, and all are given the same command. They claim parts of the input as they
+    get to them, so any number of them, some of them, or one after the other give the same archive; what is left by one
+    that died is taken over. The last makes summary and report.
+
     Exit codes: 0 all done, 1 failed, 2 usage, 3 done but some pairs failed (see failures.jsonl), 130 interrupted,
     143 terminated; after the last two the same command goes on.
     """  # noqa: D301 - the parser of help wants the backspace
     from mmel_cli.config import load_config, load_configs  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines import explain as pipeline  # noqa: PLC0415
+    from mmel_cli.pipelines.ranks import rank_of  # noqa: PLC0415
     from mmel_cli.runs import Events  # noqa: PLC0415
 
     given: dict[str, Any] = {
@@ -135,6 +150,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         "device": device,
     }
     given |= {"dtype": dtype, "batch_size": batch_size, "workers": workers, "limit": limit}
+    given |= {"ranks.count": ranks}
     given |= {"input.caption": caption, "input.caption_column": caption_column, "input.image_column": image_column}
     given |= {"input.prompts": prompts}
     given |= {"against.other": True} if against == _OTHER else {"against.text": against}
@@ -148,15 +164,22 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         return
     if out is None:
         raise UsageError("--out is missing: give the run folder, for example --out runs/first")
+    rank = rank_of(shard, os.environ) if configs[0].ranks.count == 1 else None
+    if shard is not None and rank is None:
+        raise UsageError("--shard and --ranks: a process is one rank, or starts several; leave one out")
+    if rank is not None:
+        console.say(f"Rank {rank.number} of {rank.of}")
     # before the progress bar, since downloads have bars of their own
     places = pipeline.folders_of(out, configs) if several else [out]
     pipeline.fetch(source, places, configs[0], console.say, overwrite=overwrite)
     with console.reporter() as report:
         events = Events(report.message, report.total, report.progress)
         if several:
-            summaries, stopped = pipeline.explain_several(source, out, configs, overwrite=overwrite, events=events)
+            summaries, stopped = pipeline.explain_several(
+                source, out, configs, overwrite=overwrite, events=events, rank=rank
+            )
         else:
-            summary, stopped = pipeline.explain(source, out, configs[0], overwrite=overwrite, events=events)
+            summary, stopped = pipeline.explain(source, out, configs[0], overwrite=overwrite, events=events, rank=rank)
             summaries = {summary.method: summary}
     _show(summaries, several=several, json=json)
     if stopped is not None:

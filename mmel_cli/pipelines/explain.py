@@ -1,13 +1,9 @@
 """`mmel explain`: stream pairs, explain them in batches, write heatmaps and archive shards, resume where it stopped."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,21 +11,26 @@ from mmel_cli.attribution import find_method
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
 from mmel_cli.errors import UsageError
-from mmel_cli.model import BUILTIN, LeftOut, fetch_model, find_family, load_model
+from mmel_cli.model import BUILTIN, Adapter, LeftOut, fetch_model, find_family, load_model
 from mmel_cli.model.word_shares import WordOptions
-from mmel_cli.names import count
-from mmel_cli.pipelines.batches import Batch, Loader, by_count
 from mmel_cli.pipelines.engine import Engine
-from mmel_cli.pipelines.lane import Lane, Run
+from mmel_cli.pipelines.lane import Run, drawn
 from mmel_cli.pipelines.matching import Matched, as_begun
+from mmel_cli.pipelines.planning import Job, Rank, entries, join, open_alone
 from mmel_cli.pipelines.provenance import notes, run_info
+from mmel_cli.pipelines.ranks import explain_by_ranks
 from mmel_cli.pipelines.regions import Words
-from mmel_cli.pipelines.sharing import SharedCaptures
+from mmel_cli.pipelines.standing import failures_of, summarised
+from mmel_cli.pipelines.stream import run_shards
 from mmel_cli.report.make import attempted, report_run
-from mmel_cli.runs import EXPLAINED, Events, RunFolder, Stop, committed_records
-from mmel_cli.runs.folder import ARCHIVE
+from mmel_cli.runs import EXPLAINED, Events, RunFolder, Stop
+from mmel_cli.runs.failures import write_failures
+from mmel_cli.runs.folder import DRAWN
+from mmel_cli.runs.leases import Leases
+from mmel_cli.runs.shards import FOLDER as SHARDS
+from mmel_cli.runs.shards import read_state, write_state
 from mmel_cli.runs.summary import Summary, with_marks, write_summary
-from mmel_cli.types import Failure, RunInfo, Sample
+from mmel_cli.types import Failure, RunInfo
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,15 @@ def fetch(
 
 
 def explain(
-    source_path: Path, out: Path, config: RunConfig, *, overwrite: bool = False, events: Events | None = None
+    source_path: Path,
+    out: Path,
+    config: RunConfig,
+    *,
+    overwrite: bool = False,
+    events: Events | None = None,
+    rank: Rank | None = None,
 ) -> tuple[Summary, int | None]:
-    """Explain every pair of `source_path` into the run folder `out`.
+    """Explain every pair of `source_path` into the run folder `out`; as a rank, what others leave of them.
 
     Returns:
         The summary, and the signal that ended the run early (None if it is complete).
@@ -88,12 +95,20 @@ def explain(
         UsageError: wrong input, configuration, or a folder that holds another run.
         ModelError, ArchiveError: see errors.py.
     """
-    summaries, stopped = _explain(source_path, {out: config}, overwrite=overwrite, events=events or Events())
+    summaries, stopped = explain_folders(
+        source_path, {out: config}, overwrite=overwrite, events=events or Events(), rank=rank
+    )
     return summaries[0], stopped
 
 
 def explain_several(
-    source_path: Path, out: Path, configs: Sequence[RunConfig], *, overwrite: bool = False, events: Events | None = None
+    source_path: Path,
+    out: Path,
+    configs: Sequence[RunConfig],
+    *,
+    overwrite: bool = False,
+    events: Events | None = None,
+    rank: Rank | None = None,
 ) -> tuple[dict[str, Summary], int | None]:
     """The same with several methods in one pass: each into a run folder of its own, `out`/METHOD.
 
@@ -105,12 +120,13 @@ def explain_several(
         configs: alike but for the method (config.load_configs).
         overwrite: start anew in each.
         events: what to tell meanwhile; pairs are counted once, whatever the number of methods.
+        rank: as `explain`.
 
     Returns:
         The summaries by method, and the signal that ended the run early.
     """
     places = dict(zip(folders_of(out, configs), configs, strict=True))
-    summaries, stopped = _explain(source_path, places, overwrite=overwrite, events=events or Events())
+    summaries, stopped = explain_folders(source_path, places, overwrite=overwrite, events=events or Events(), rank=rank)
     return {summary.method: summary for summary in summaries}, stopped
 
 
@@ -127,39 +143,92 @@ def folders_of(out: Path, configs: Sequence[RunConfig]) -> list[Path]:
     return [out / config.method.name for config in configs]
 
 
-def _explain(
-    source_path: Path, places: Mapping[Path, RunConfig], *, overwrite: bool, events: Events
+def explain_folders(
+    source_path: Path, places: Mapping[Path, RunConfig], *, overwrite: bool, events: Events, rank: Rank | None = None
 ) -> tuple[list[Summary], int | None]:
-    """One pass over the input for all run folders."""
+    """One pass over the input for all run folders, or what a rank takes of it; by ranks, if the settings say so.
+
+    Args:
+        source_path: INPUT.
+        places: the run folders with their configurations, alike but for the method.
+        overwrite: start anew in each.
+        events: what to tell meanwhile.
+        rank: which of several processes this is; None: the only one.
+
+    Raises:
+        UsageError: also for a rank that is to overwrite what the others write.
+    """
+    if rank is None and next(iter(places.values())).ranks.count > 1:
+        return explain_by_ranks(source_path, places, overwrite=overwrite, events=events)
+    if rank is not None and overwrite:
+        raise UsageError("--overwrite: a rank would remove what the others write; remove the folder first")
     started, stop = time.monotonic(), Stop()
     first = next(iter(places.values()))
     source = open_input(source_path, first)
     events.message(f"Input: {source.layout}")
-    folders = [RunFolder(out, EXPLAINED, overwrite=overwrite, stop=stop) for out in places]
+    number = rank.number if rank else None
+    folders = [RunFolder(out, EXPLAINED, overwrite=overwrite, rank=number, stop=stop) for out in places]
     for folder in folders:
         folder.check()  # all, before anything is written
     with ExitStack() as stack:
         for folder in folders:
             stack.enter_context(folder)
-        runs = _runs(folders, list(places.values()), source, events)
-        for run in runs:
-            run.folder.note(notes(run.engine, run.info, source))
-            label = f"{run.info.method}: " if len(runs) > 1 else ""
-            for warning in run.warnings:
-                events.message(f"{label}Warning: {warning}")
-            if len(run.done):
-                events.message(f"{label}Going on: {count(len(run.done), 'record')} done")
-        lanes = _Pass(runs, source, stop, events).to_the_end()
-        seconds = round(time.monotonic() - started, 3)
-        shared = [run.info.method for run in runs] if len(runs) > 1 else []
-        summaries = [replace(_summary(lane, source, seconds), methods=shared) for lane in lanes]
-        for run, done in zip(runs, summaries, strict=True):
-            write_summary(run.folder, done)  # of all, before anything that may fail or take long
-        whole = [
-            finish(run.folder, run.info, done, events, wanted=run.config.report)
-            for run, done in zip(runs, summaries, strict=True)
+        model = load_model(first.model.name, first.device, first.dtype, first.model.image_size)
+        alone = [folder.join(events.message) for folder in folders]
+        runs = _runs(folders, list(places.values()), (model, source), events)
+        labels = [f"{run.info.method}: " if len(runs) > 1 else "" for run in runs]
+        jobs = [
+            _job(run, source, rank, events, label) if mine else join(run)
+            for run, mine, label in zip(runs, alone, labels, strict=True)
         ]
-    return whole, stop.signal
+        whole = run_shards(runs, jobs, source, stop, events)
+        shared = [run.info.method for run in runs] if len(runs) > 1 else []
+        seconds = time.monotonic() - started
+        summaries = [
+            replace(summarised(run, job, source, complete=whole, seconds=seconds), methods=shared)
+            for run, job in zip(runs, jobs, strict=True)
+        ]
+        if rank is None or whole:
+            summaries = _ended(runs, jobs, summaries, events, rank)
+    return summaries, stop.signal
+
+
+def _job(run: Run, source: Source, rank: Rank | None, events: Events, label: str) -> Job:
+    """What there is to do in a run folder in which this process is alone."""
+    run.folder.note(notes(run.engine, run.info, source))
+    job = open_alone(run, source, rank, events, label)
+    run.folder.share()
+    return job
+
+
+def _ended(
+    runs: Sequence[Run], jobs: Sequence[Job], summaries: Sequence[Summary], events: Events, rank: Rank | None
+) -> list[Summary]:
+    """What is written once: failures and summaries of all folders first, then what may fail or take long.
+
+    Of several processes the first that comes does it.
+    """
+    with ExitStack() as stack:
+        mine = []
+        for run, job in zip(runs, jobs, strict=True):
+            leases = stack.enter_context(Leases(run.folder.path / SHARDS, run.config.ranks.lease))
+            state = read_state(run.folder.path)
+            ended = rank is not None and state is not None and state.ended and state.call == job.state.call
+            mine.append(not ended and leases.claim("end") is not None)
+        for run, job, done, own in zip(runs, jobs, summaries, mine, strict=True):
+            if own:
+                write_failures(run.folder.path, failures_of(run, job))
+                if done.complete and run.config.heatmaps:
+                    run.folder.write_json(DRAWN, drawn(run.config))
+                write_summary(run.folder, done)
+        whole = [
+            finish(run.folder, run.info, done, events, wanted=run.config.report) if own else done
+            for run, done, own in zip(runs, summaries, mine, strict=True)
+        ]
+        for run, job, done, own in zip(runs, jobs, whole, mine, strict=True):
+            if own and done.complete:
+                write_state(run.folder.path, replace(job.state, ended=True))
+    return whole
 
 
 def finish(folder: RunFolder, info: RunInfo, summary: Summary, events: Events, *, wanted: bool) -> Summary:
@@ -180,9 +249,11 @@ def finish(folder: RunFolder, info: RunInfo, summary: Summary, events: Events, *
     return write_summary(folder, replace(marked, report=index))
 
 
-def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], source: Source, events: Events) -> list[Run]:
-    """The model, loaded once, with each method, and what is done."""
-    model = load_model(configs[0].model.name, configs[0].device, configs[0].dtype, configs[0].model.image_size)
+def _runs(
+    folders: Sequence[RunFolder], configs: Sequence[RunConfig], given: tuple[Adapter, Source], events: Events
+) -> list[Run]:
+    """The model, loaded once, with each method."""
+    model, source = given
     words = cast("WordOptions", configs[0].words)
     left_out = LeftOut(model) if configs[0].word_values else None
     parts = Words.of(model, words) if words.regions else None
@@ -197,101 +268,11 @@ def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], source: So
         engine = Engine.build(model, method, config.method.params, limits, left_out=left_out, words=parts, signs=signs)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
-        info = run_info(engine, config, source)
-        done, damaged = committed_records(folder.path, folder.path / ARCHIVE, info.identity)
-        warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
-        runs.append(Run(folder, config, engine, info, done, warnings))
+        runs.append(Run(folder, config, engine, run_info(engine, config, source)))
     return runs
-
-
-def _summary(lane: Lane, source: Source, seconds: float) -> Summary:
-    run, failures = lane.run, lane.run.folder.failures
-    return Summary(
-        out=str(run.folder.path),
-        layout=source.layout,
-        model=run.info.model,
-        method=run.info.method,
-        done=len(run.done) + lane.explained,
-        failed=failures.stages.total(),
-        failed_by_stage=dict(failures.stages),
-        without_caption=failures.without_caption,
-        truncated_captions=lane.truncated,
-        resumed=len(run.done),
-        seconds=seconds,
-        complete=not run.folder.stop.asked(),
-        warnings=run.warnings,
-    )
-
-
-class _DoneInAll:
-    """The records that no lane has anything to do for."""
-
-    def __init__(self, lanes: Sequence[Lane]) -> None:
-        self._lanes = lanes
-
-    def __contains__(self, record_id: object) -> bool:
-        return all(lane.passes(record_id) for lane in self._lanes)
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """The loop: explain batch k while threads decode k+1 and draw k-1; every run takes every batch."""
-
-    runs: Sequence[Run]
-    source: Source
-    stop: Stop
-    events: Events
-
-    def to_the_end(self) -> list[Lane]:
-        """Run to the end, or to the end of the batch in which a signal came."""
-        config = self.runs[0].config
-        with ExitStack() as stack:
-            pool = self.runs[-1].folder.pool(config.workers)  # the folder that is left first
-            lanes = [Lane(run, pool, stack, self.events) for run in self.runs]
-            threading.Thread(target=self._count, daemon=True).start()
-            shared = SharedCaptures() if len(lanes) > 1 else None
-            for batch in self._batches(pool, lanes):
-                if shared:
-                    shared.begin([ask for lane in lanes if lane.lacks(batch) for ask in lane.run.engine.asks])
-                failed = set().union(*(lane.take(batch, shared) for lane in lanes))
-                passed = len(batch.samples) - len(failed) + batch.skipped
-                self.events.progress(passed, len(batch.failures) + len(failed))
-                if self.stop.asked():
-                    break
-            for lane in lanes:
-                lane.end()
-        return lanes
-
-    def _batches(self, pool: ThreadPoolExecutor, lanes: Sequence[Lane]) -> Iterator[Batch]:
-        config, model = self.runs[0].config, self.runs[0].engine.model
-        preprocess = partial(model.preprocess, geometry=config.image.geometry)
-        loader = Loader(pool, config.image.limits, preprocess, lanes[0].keep, whole=True)
-        return loader.batches(by_count(self._checked(), config.batch_size), _DoneInAll(lanes))
-
-    def _checked(self) -> Iterator[Sample | Failure]:
-        """The entries; a record that is done must still stand for the same image and caption."""
-        for entry in entries(self.source, self.runs[0].config):
-            if isinstance(entry, Sample):
-                for run in self.runs:
-                    run.done.check(entry)
-            yield entry
-
-    def _count(self) -> None:
-        """Tell the total once it is known; a second pass over the names, for the ETA only."""
-        total = 0
-        for _ in entries(self.source, self.runs[0].config):
-            total += 1
-            if self.stop.asked():
-                return
-        self.events.total(total)
 
 
 def open_input(path: Path, config: RunConfig) -> Source:
     """The source of a run, with the settings of the groups `input` and `against`."""
     against = config.against
     return open_source(path, **config.input.model_dump(), against=against.text, against_other=against.other)
-
-
-def entries(source: Source, config: RunConfig) -> Iterator[Sample | Failure]:
-    """What a run reads of its input, in order."""
-    return islice(iter(source), config.limit)

@@ -2,137 +2,221 @@
 
 import json
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import cast
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, cast
 
-from mmel_cli.archive import Archive, ShardWriter, load_archive
+from mmel_cli.archive import Archive
+from mmel_cli.archive.writer import build, files_of, next_file, write_once
 from mmel_cli.config import RunConfig
+from mmel_cli.errors import ArchiveError
 from mmel_cli.model.word_shares import WordOptions
-from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Batch, Keep
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.pictures import Painter
 from mmel_cli.pipelines.sharing import SharedCaptures
-from mmel_cli.runs import CommittedRecords, Events, RunFolder, fingerprint, settings
-from mmel_cli.runs.folder import ARCHIVE, DRAWN, THUMBNAILS
+from mmel_cli.runs import IdSet, RunFolder, fingerprint, settings
+from mmel_cli.runs.folder import ARCHIVE, DRAWN
+from mmel_cli.runs.leases import Lease, Leases
+from mmel_cli.runs.plan import Shard
+from mmel_cli.runs.shards import FOLDER, Note, read_note, write_note
 from mmel_cli.types import Explanation, Failure, RunInfo
+
+if TYPE_CHECKING:
+    from mmel_cli.pipelines.planning import Job
 
 _PICTURES = "2"  # which files there are: 2 has a photo and a thumbnail an image, 1 had a thumbnail a record
 
 
 @dataclass(frozen=True)
 class Run:
-    """One method on one input: where it goes, and what an earlier call finished of it."""
+    """One method on one input, and where it goes."""
 
     folder: RunFolder
     config: RunConfig
     engine: Engine
     info: RunInfo
-    done: CommittedRecords
-    warnings: list[str]  # of shards that were set aside
+
+
+def drawn(config: RunConfig) -> dict[str, str]:
+    """What is noted of the pictures in a folder once all are drawn."""
+    return {"settings_sha256": fingerprint(settings(config.plain(), "pictures")), "pictures": _PICTURES}
+
+
+@dataclass
+class _Task:
+    """A shard that this process holds: what of it is done, and what is made of it meanwhile."""
+
+    shard: Shard
+    lease: Lease
+    path: Path  # of the file that its records go to
+    done: IdSet
+    finished: Archive | None  # the done records, if their pictures are drawn anew
+    records: list[Explanation] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close what is read."""
+        if self.finished is not None:
+            self.finished.close()
 
 
 @dataclass(frozen=True)
 class _Pending:
     """A batch that waits for its pictures before the archive takes it."""
 
-    explanations: list[Explanation] = field(default_factory=list)
-    pictures: list[Future[None]] = field(default_factory=list)
+    task: _Task
+    explanations: list[Explanation]
+    pictures: list[Future[None]]
+    last: bool  # of its shard
 
 
 class Lane:
-    """Takes batch after batch; a batch enters the archive once its pictures are on disk.
+    """Takes batch after batch of the shards that it claims; a batch enters the archive once its pictures are on disk.
 
     A batch of which some records are done is explained whole, as it was the first time, so that the others come out
-    equal to the bit.
+    equal to the bit. As a context manager it commits what it has however the block ends, unless the archive itself
+    cannot be written.
 
     Args:
         run: see Run.
+        job: the plan, and where the run stands.
         pool: threads that draw.
-        stack: closes the archive that is read and the one that is written.
-        events: what to tell meanwhile.
     """
 
-    def __init__(self, run: Run, pool: ThreadPoolExecutor, stack: ExitStack, events: Events) -> None:
-        self.run, self.explained, self.truncated = run, 0, 0
-        self._events = events
-        self._finished = self._archive_to_redraw(stack)
+    def __init__(self, run: Run, job: "Job", pool: ThreadPoolExecutor) -> None:
+        self.run, self.job = run, job
+        self.finished: set[int] = set()  # shards that are known to be complete
         path, config = run.folder.path, run.config
+        (path / ARCHIVE).mkdir(exist_ok=True)
         words = cast("WordOptions", config.words)
-        self._writer = stack.enter_context(ShardWriter(path / ARCHIVE, run.info, config.archive))
         self._painter = Painter(path, config.heatmap, pool, words.phrase) if config.heatmaps else None
-        self._pending = _Pending()
+        self._leases = Leases(path / FOLDER, config.ranks.lease)
+        self._tasks: dict[int, _Task] = {}
+        self._pending: _Pending | None = None
+
+    def __enter__(self) -> Self:
+        self._leases.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None or not issubclass(kind, ArchiveError):
+                for number in list(self._tasks):
+                    self._commit(self._tasks[number], complete=False)
+        finally:
+            self._leases.__exit__(kind, error, trace)
 
     @property
     def keep(self) -> dict[str, Keep]:
         """What a Loader must keep of each image."""
         return self._painter.keep if self._painter else {}
 
-    def passes(self, record_id: object) -> bool:
+    @property
+    def complete(self) -> bool:
+        """Whether every shard of the plan is finished, by whomever."""
+        for shard in self.job.plan.shards:
+            if shard.number not in self.finished and self._is_complete(shard):
+                self.finished.add(shard.number)
+        return len(self.finished) == len(self.job.plan.shards)
+
+    def claim(self, shard: Shard) -> bool:
+        """Take a shard that nobody has finished or holds."""
+        if shard.number in self.finished or shard.number in self._tasks or self._is_complete(shard):
+            return False
+        lease = self._leases.claim(shard.name)
+        if lease is None:
+            return False
+        if self._is_complete(shard):  # in the meantime
+            self._leases.release(lease)
+            return False
+        archive = self.run.folder.path / ARCHIVE
+        path, files, done = next_file(archive, shard.name), files_of(archive, shard.name), IdSet()
+        with Archive(files) as before:
+            for (record,) in before.rows("id"):
+                done.add(str(record))
+        finished = None
+        if self._painter and self._redraws() and (len(done) or self.job.plan.head.before):
+            names = [archive / name for name in self.job.plan.head.before]
+            finished = Archive(list(dict.fromkeys([*files, *(name for name in names if name.exists())])))
+        self._tasks[shard.number] = _Task(shard, lease, path, done, finished)
+        return True
+
+    def holds(self, number: int) -> bool:
+        """Whether a shard is this process's now."""
+        return number in self._tasks
+
+    def passes(self, number: int, record_id: object) -> bool:
         """Whether a batch of such records has nothing for this folder: they are done and their pictures as asked."""
-        return self._finished is None and record_id in self.run.done
+        task = self._tasks.get(number)
+        return task is None or (task.finished is None and self._done(task, record_id))
 
-    def lacks(self, batch: Batch) -> bool:
+    def lacks(self, number: int, batch: Batch) -> bool:
         """Whether some record of a batch is not done."""
-        return any(sample.id not in self.run.done for sample in batch.samples)
+        task = self._tasks[number]
+        return any(not self._done(task, sample.id) for sample in batch.samples)
 
-    def take(self, batch: Batch, shared: SharedCaptures | None) -> set[str]:
+    def take(self, number: int, batch: Batch, shared: SharedCaptures | None, *, last: bool) -> set[str]:
         """Explain a batch, start its pictures, and archive the batch before; the ids of records that failed."""
-        done = self.run.done
-        explanations, failures = self.run.engine.explain(batch, shared) if self.lacks(batch) else ([], [])
-        new = [explanation for explanation in explanations if explanation.id not in done]
-        failures = [failure for failure in failures if failure.id not in done]
-        finished = self._finished
-        shown = new + ([finished[s.id] for s in batch.samples if s.id in done] if finished else [])
+        task = self._tasks[number]
+        explanations, failures = self.run.engine.explain(batch, shared) if self.lacks(number, batch) else ([], [])
+        new = [explanation for explanation in explanations if not self._done(task, explanation.id)]
+        failures = [failure for failure in failures if not self._done(task, failure.id)]
+        finished = task.finished
+        shown = new + ([finished[s.id] for s in batch.samples if self._done(task, s.id)] if finished else [])
         pictures = self._painter.start(shown, batch) if self._painter else []
         self._archive()
-        self._pending = _Pending(new, pictures)
-        self.run.folder.failures.add([*(f for f in batch.failures if not self._done_before(f)), *failures])
+        self._pending = _Pending(task, new, pictures, last)
+        told = [*(f for f in batch.failures if not (f.stage == "image" and self._done(task, f.id))), *failures]
+        task.failures += told
+        if self.run.folder.rank is None:  # those of ranks are put together at the end
+            self.run.folder.failures.add(told)
         return {failure.id for failure in failures}
 
-    def end(self) -> None:
-        """Archive what is pending; note what the pictures look like once all are drawn."""
+    def flush(self) -> None:
+        """Archive what is pending."""
         self._archive()
-        if self._painter and not self.run.folder.stop.asked():
-            self.run.folder.write_json(DRAWN, self._drawn)
 
-    def _done_before(self, failure: Failure) -> bool:
-        """An image that was decoded for other folders' sake, and is broken now."""
-        return failure.stage == "image" and failure.id in self.run.done
+    def _done(self, task: _Task, record_id: object) -> bool:
+        return record_id in task.done or record_id in self.job.before
+
+    def _is_complete(self, shard: Shard) -> bool:
+        note = read_note(self.run.folder.path, shard.name, self.job.plan.sha256)
+        return note is not None and note.complete
 
     def _archive(self) -> None:
-        """Wait for the pending batch's pictures, then give its records to the archive."""
-        for picture in self._pending.pictures:
+        """Wait for the pending batch's pictures, then give its records to their shard; its last writes it."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        for picture in pending.pictures:
             picture.result()
-        self._writer.extend(self._pending.explanations)
-        self.explained += len(self._pending.explanations)
-        self.truncated += sum(explanation.truncated for explanation in self._pending.explanations)
-        self._pending = _Pending()
+        pending.task.records += pending.explanations
+        if pending.last:
+            self._commit(pending.task, complete=True)
 
-    @property
-    def _drawn(self) -> dict[str, str]:
-        return {"settings_sha256": fingerprint(settings(self.run.config.plain(), "pictures")), "pictures": _PICTURES}
+    def _commit(self, task: _Task, *, complete: bool) -> None:
+        """Write a shard and its note, and give it back; what another process has taken over meanwhile is that one's."""
+        del self._tasks[task.shard.number]
+        task.close()
+        folder, plan = self.run.folder.path, self.job.plan.sha256
+        written = task.lease.mine() and (
+            not task.records or write_once(task.path, build(task.records, self.run.info, self.run.config.archive))
+        )
+        if written and (complete or task.records or task.failures):
+            cut = sum(record.truncated for record in task.records)
+            before = read_note(folder, task.shard.name, plan)
+            cut += before.truncated if before and before.call == self.job.state.call else 0
+            note = Note(task.shard.number, plan, self.job.state.call, complete, cut, tuple(task.failures))
+            write_note(folder, task.shard.name, note)
+        self._leases.release(task.lease)
 
-    def _archive_to_redraw(self, stack: ExitStack) -> Archive | None:
-        """The finished records, if their pictures are missing or of other settings: they are drawn anew.
-
-        The note of what pictures look like goes before the first is drawn and comes back when all are.
-        """
-        folder, done = self.run.folder, self.run.done
-        noted = folder.path / DRAWN
-        if not self.run.config.heatmaps or not len(done):
-            if self.run.config.heatmaps:
-                folder.write_json(DRAWN, self._drawn)
-            return None
+    def _redraws(self) -> bool:
         try:
-            before = json.loads(noted.read_text("utf-8"))
+            noted = json.loads((self.run.folder.path / DRAWN).read_text("utf-8"))
         except (OSError, ValueError):
-            before = None
-        if before == self._drawn:
-            return None
-        noted.unlink(missing_ok=True)
-        if isinstance(before, dict) and before.get("pictures") != _PICTURES:
-            folder.remove_pictures(THUMBNAILS)  # of records: those of images have other names
-        self._events.message(f"Drawing the pictures of {count(len(done), 'finished record')} anew")
-        return stack.enter_context(load_archive(folder.path))
+            return True
+        return noted != drawn(self.run.config)

@@ -9,9 +9,10 @@ from mmel_cli.attribution.weights import read_notes
 from mmel_cli.config import RunConfig, TrainConfig
 from mmel_cli.data.truth import has_truth
 from mmel_cli.errors import UsageError
-from mmel_cli.pipelines.explain import entries, explain, open_input
+from mmel_cli.pipelines.explain import explain, open_input
 from mmel_cli.pipelines.fuse import check_fusable
 from mmel_cli.pipelines.learning import Learning, Training, nothing_yet
+from mmel_cli.pipelines.planning import entries
 from mmel_cli.runs import TRAINED, Events, RunFolder
 from mmel_cli.runs.folder import ARCHIVE
 from mmel_cli.types import Sample

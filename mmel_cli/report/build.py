@@ -17,7 +17,8 @@ from mmel_cli.report.page import assets, page, single_page
 from mmel_cli.report.photos import PhotoPaths
 from mmel_cli.report.run import ReportRun
 from mmel_cli.report.scripts import call, call_with_pictures
-from mmel_cli.runs.folder import REPORT, REPORT_FILES, write_text
+from mmel_cli.runs.files import write_text
+from mmel_cli.runs.folder import REPORT, REPORT_FILES
 
 MOST_IN_ONE_FILE = 500  # records
 

@@ -3,9 +3,11 @@
 import json
 import os
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
+from mmel_cli.runs.files import write_text
 from mmel_cli.types import Failure
 
 NAME = "failures.jsonl"
@@ -26,13 +28,17 @@ class FailureLog:
     def add(self, failures: list[Failure]) -> None:
         """Write and fsync."""
         for failure in failures:
-            line = {"id": failure.id, "stage": failure.stage, "error": failure.error}
-            self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
+            self._file.write(_line(failure))
             self.stages[failure.stage] += 1
             self.without_caption += failure.error.startswith("no caption")
         if failures:
             self._file.flush()
             os.fsync(self._file.fileno())
+
+
+def write_failures(folder: Path, failures: Iterable[Failure]) -> None:
+    """The log of a run as its end knows it, in the place of those that were written meanwhile."""
+    write_text(folder / NAME, "".join(_line(failure) for failure in failures))
 
 
 def read_failures(folder: Path, most: int) -> tuple[list[Failure], int]:
@@ -46,6 +52,11 @@ def read_failures(folder: Path, most: int) -> tuple[list[Failure], int]:
                 if len(failures) < most:
                     failures += _parsed(line)
     return failures, number
+
+
+def _line(failure: Failure) -> str:
+    said = {"id": failure.id, "stage": failure.stage, "error": failure.error}
+    return json.dumps(said, ensure_ascii=True) + "\n"
 
 
 def _parsed(line: str) -> list[Failure]:

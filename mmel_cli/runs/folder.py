@@ -8,6 +8,8 @@ import fcntl
 import json
 import re
 import shutil
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,8 +23,10 @@ from mmel_cli.errors import UsageError
 from mmel_cli.runs import failures
 from mmel_cli.runs.control import Stop
 from mmel_cli.runs.failures import FailureLog
+from mmel_cli.runs.files import TEMPORARY, locked, write_text
 
-LOCK, TEMPORARY = ".lock", ".tmp"
+LOCK = ".lock"
+_OPENING = ".lock-opening"  # of the rank that plans; the others wait
 ARCHIVE, HEATMAPS, DRAWN = "archive", "heatmaps", "heatmaps/drawn.json"
 PHOTOS, THUMBNAILS = "photos", "thumbnails"
 RUN, SUMMARY, REPORT = "run.yaml", "summary.json", "index.html"
@@ -40,6 +44,7 @@ TRAINING, TRAINING_LOG, CHECKPOINT, CURVE, PICTURE = (
     "curve",
     "weights",
 )
+_POLL, _TELL, _PATIENCE = 0.1, 5.0, 5.0  # seconds: between looks, until it is said, for one of the same number to end
 _PICTURE_NAME = re.compile(r".*\.[0-9a-f]{8}\.(png|jpg)")
 
 
@@ -71,7 +76,8 @@ EXPLAINED = FolderKind(
     "mmel-run",
     frozenset({"config", "config_sha256", "input", "model", "versions"}),
     (
-        *(f"{ARCHIVE}/part-*.h5{ending}" for ending in ("", ".damaged", TEMPORARY)),
+        *(f"{ARCHIVE}/part-*.h5{ending}" for ending in ("", ".damaged", TEMPORARY, f".*{TEMPORARY}")),
+        *("plan.jsonl", f"plan.jsonl{TEMPORARY}", "shards/*.json", f"shards/*.json.*{TEMPORARY}", "shards/*.lease*"),
         *(RUN, SUMMARY, REPORT, *REPORT_FILES, "page-*.html", "failures*.jsonl", DRAWN),
     ),
     (HEATMAPS, PHOTOS, THUMBNAILS),
@@ -144,7 +150,7 @@ class RunFolder:
         rank: int | None = None,
         stop: Stop | None = None,
     ) -> None:
-        self.path, self.kind, self.stop = path, kind, stop or Stop()
+        self.path, self.kind, self.rank, self.stop = path, kind, rank, stop or Stop()
         self._overwrite, self._suffix = overwrite, "" if rank is None else f"-r{rank:02}"
         self._stack = ExitStack()
         self._failures: FailureLog | None = None
@@ -153,8 +159,8 @@ class RunFolder:
         self.check()
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            lock = stack.enter_context((self.path / f"{LOCK}{self._suffix}").open("a"))
-            self._hold(lock.fileno())
+            lock = stack.enter_context((self.path / f"{LOCK}{self._suffix}").open("a+"))
+            self._hold(lock.fileno(), 0 if self.rank is None else _PATIENCE)
             self.check()  # another process may have been faster
             if self._overwrite:
                 self._remove()
@@ -221,15 +227,49 @@ class RunFolder:
 
     def _leftover(self, name: str) -> bool:
         """Whether a file may lie in a folder whose first call was killed before it wrote the marker."""
-        return name.startswith(LOCK) or name == self.kind.marker + TEMPORARY
+        return name.startswith(LOCK) or (name.startswith(self.kind.marker) and name.endswith(TEMPORARY))
 
-    def _hold(self, handle: int) -> None:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(
-                f"--out {self.path}: another mmel is writing there; wait for it, or give another folder"
-            ) from error
+    def join(self, say: Callable[[str], None]) -> bool:
+        """Of a rank: whether it is alone in the folder, and may plan; `share` lets the others in.
+
+        Others that are planning are waited for.
+
+        Raises:
+            UsageError: if a process that is no rank works there.
+        """
+        if self.rank is None:
+            return True
+        self._opening = self._stack.enter_context((self.path / _OPENING).open("a+"))
+        self._shared = self._stack.enter_context((self.path / LOCK).open("a+"))
+        waited = 0.0
+        while not locked(self._opening.fileno(), fcntl.LOCK_EX):
+            time.sleep(_POLL)
+            waited += _POLL
+            if waited - _POLL < _TELL <= waited:
+                say("Waiting for another rank to plan the run")
+        if locked(self._shared.fileno(), fcntl.LOCK_EX):
+            return True
+        if not locked(self._shared.fileno(), fcntl.LOCK_SH):
+            raise self._busy()
+        self.share()
+        return False
+
+    def share(self) -> None:
+        """Of a rank: what was to be done alone is done."""
+        if self.rank is not None:
+            fcntl.flock(self._shared.fileno(), fcntl.LOCK_SH)
+            fcntl.flock(self._opening.fileno(), fcntl.LOCK_UN)
+
+    def _hold(self, handle: int, patience: float) -> None:
+        """Lock a file; a rank waits for one of the same number that is ending."""
+        end = time.monotonic() + patience
+        while not locked(handle, fcntl.LOCK_EX):
+            if time.monotonic() >= end:
+                raise self._busy()
+            time.sleep(_POLL)
+
+    def _busy(self) -> UsageError:
+        return UsageError(f"--out {self.path}: another mmel is writing there; wait for it, or give another folder")
 
     def _pictures(self, name: str) -> list[Path]:
         """The pictures that mmel named, in a folder of pictures."""
@@ -246,14 +286,6 @@ class RunFolder:
         for folder in {path.parent for path in old} - {self.path}:
             _remove_empty(folder, self.path)
         marker.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, in a folder that is made if need be, so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + TEMPORARY)
-    temporary.write_text(text, "utf-8")
-    temporary.rename(path)
 
 
 def _remove_empty(folder: Path, top: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from mmel_cli.archive.safety import open_safely
 from mmel_cli.archive.schema import AGAINST, TEXTS
 from mmel_cli.archive.verify import damage
-from mmel_cli.archive.writer import SHARDS
+from mmel_cli.archive.writer import shard_files
 from mmel_cli.errors import DamagedError, UsageError
 from mmel_cli.runs.identity import differences, fingerprint
 from mmel_cli.types import Sample
@@ -76,7 +76,7 @@ def committed_records(out: Path, folder: Path, identity: dict[str, str]) -> tupl
         ArchiveError: if a shard cannot be opened or is of another version; nothing is set aside then.
     """
     done, damaged = CommittedRecords(out), []
-    for path in sorted(folder.glob(SHARDS)):
+    for path in shard_files(folder):
         try:
             records = _read_whole(path, out, identity)
         except DamagedError:

@@ -1,0 +1,193 @@
+"""The plan of a run: made, or found again, by the process that is alone in its folder; others join."""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from mmel_cli.archive import load_archive
+from mmel_cli.archive.writer import shard_files
+from mmel_cli.config import RunConfig
+from mmel_cli.data import Source
+from mmel_cli.errors import UsageError
+from mmel_cli.names import count
+from mmel_cli.pipelines.lane import Run, drawn
+from mmel_cli.runs import CommittedRecords, Events, IdSet, committed_records, fingerprint, settings
+from mmel_cli.runs import shards as notes
+from mmel_cli.runs.folder import ARCHIVE, DRAWN, THUMBNAILS
+from mmel_cli.runs.plan import PLAN, Head, Plan, Shard, digest, read_plan, shard_entries, unfinished, write_plan
+from mmel_cli.types import Failure, Sample
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One process among several that explain into one folder; its number decides no record."""
+
+    number: int
+    of: int
+    job: str | None = None  # what tells the processes of one start from those of another; None: not known
+
+    def begins(self, state: notes.State) -> bool:
+        """Whether failures of a run that has ended are tried again, as by every new call."""
+        return self.number == 0 if self.job is None else self.job != state.job
+
+
+@dataclass(frozen=True)
+class Job:
+    """What there is to do in a run folder, and what was done before the plan."""
+
+    plan: Plan
+    state: notes.State
+    before: IdSet
+    warnings: tuple[str, ...] = ()
+
+
+def head_of(run: Run, before: tuple[str, ...] = ()) -> Head:
+    """What a run's plan is made from."""
+    config = run.config
+    size = shard_entries(config.archive.shard_size, config.batch_size)  # type: ignore[attr-defined] # pydantic's class
+    pictures = fingerprint(settings(config.plain(), "pictures"))
+    return Head(run.info.config_sha256, config.batch_size, size, config.limit, pictures, before)
+
+
+def open_alone(run: Run, source: Source, rank: Rank | None, events: Events, label: str = "") -> Job:
+    """Check what a folder holds, make its plan or find that it still holds, and see which shards are open.
+
+    Raises:
+        UsageError: if the folder holds another run, or a finished record stands for something else in the input now.
+        ArchiveError: if a shard cannot be opened.
+    """
+    folder, archive = run.folder.path, run.folder.path / ARCHIVE
+    for leftover in archive.glob("part-*.tmp"):
+        leftover.unlink()
+    done, damaged = committed_records(folder, archive, run.info.identity)
+    warnings = tuple(f"{name}: damaged, set aside; its records are explained again" for name in damaged)
+    for warning in warnings:
+        events.message(f"{label}Warning: {warning}")
+    if len(done):
+        events.message(f"{label}Going on: {count(len(done), 'record')} done")
+    was, files = read_plan(folder / PLAN), tuple(path.name for path in shard_files(archive))
+    temporary = unfinished(folder / PLAN)
+    plan = write_plan(temporary, head_of(run, files), _checked(entries(source, run.config), done))
+    same = was is not None and was.sha256 == plan.sha256
+    if same and was is not None:
+        plan = replace(plan, head=replace(plan.head, before=tuple(n for n in was.head.before if n in files)))
+        _replace_head(temporary, plan)
+    state = notes.read_state(folder)
+    redraw = run.config.heatmaps and _redraw(run, len(done), events)
+    every = [shard.name for shard in plan.shards]
+    if not same or damaged or redraw or state is None:
+        for path in (folder / notes.FOLDER).glob("*.json"):
+            path.unlink()
+    temporary.rename(folder / PLAN)
+    if state is None or not same or rank is None or not state.ended or rank.begins(state):
+        if state is None or rank is None or state.ended:
+            notes.drop_notes(folder, [name for name in every if _failed(folder, name, plan.sha256)])
+        call, job = (state.call if state else 0) + 1, rank.job if rank else None
+        state = notes.State(plan.sha256, call, job, len(done), time.time())
+        notes.write_state(folder, state)
+    return Job(plan, state, _before(archive, plan), warnings)
+
+
+def join(run: Run) -> Job:
+    """The plan that another process of the run has made.
+
+    Raises:
+        UsageError: if there is none, or settings are not those that it was made with.
+    """
+    folder = run.folder.path
+    plan, state = read_plan(folder / PLAN), notes.read_state(folder)
+    if plan is None or state is None:
+        raise UsageError(f"--out {folder}: other ranks work there, but it has no {PLAN}; run the same command again")
+    differ = plan.head.differences(head_of(run))
+    if differ:
+        raise UsageError(f"--out {folder}: other ranks work there with other settings: {'; '.join(differ)}")
+    return Job(plan, state, _before(folder / ARCHIVE, plan))
+
+
+def entries(source: Source, config: RunConfig) -> Iterator[Sample | Failure]:
+    """What a run reads of its input, in order."""
+    return islice(iter(source), config.limit)
+
+
+class Cursor:
+    """The entries of shards, as they are asked for: one pass over the input, begun again for an earlier shard."""
+
+    def __init__(self, source: Source, config: RunConfig, out: Path) -> None:
+        self._source, self._config, self._out = source, config, out
+        self._stream: Iterator[Sample | Failure] = iter(())
+        self._at: int | None = None
+
+    def entries(self, shard: Shard) -> list[Sample | Failure]:
+        """Those of one shard.
+
+        Raises:
+            UsageError: if they are not what the plan was made from.
+        """
+        if self._at is None or self._at > shard.first:
+            self._stream, self._at = entries(self._source, self._config), 0
+        own = list(islice(self._stream, shard.first - self._at, shard.first - self._at + shard.entries))
+        self._at = shard.first + shard.entries
+        if digest(own) != shard.sha256:
+            raise UsageError(
+                f"--out {self._out}: entries {shard.first + 1} to {self._at} of INPUT are not those that the run was "
+                "planned with; run the same command again once all ranks have ended"
+            )
+        return own
+
+
+def _checked(stream: Iterable[Sample | Failure], done: CommittedRecords) -> Iterator[Sample | Failure]:
+    """The entries; a record that is done must still stand for the same image and caption."""
+    for entry in stream:
+        if isinstance(entry, Sample):
+            done.check(entry)
+        yield entry
+
+
+def _replace_head(path: Path, plan: Plan) -> None:
+    """Write a plan's first line anew."""
+    lines = path.read_text("utf-8").splitlines()
+    first = json.loads(lines[0]) | {"before": list(plan.head.before)}
+    path.write_text("\n".join([json.dumps(first), *lines[1:], ""]), "utf-8")
+
+
+def _before(archive: Path, plan: Plan) -> IdSet:
+    """The records of files that the plan did not make."""
+    ids = IdSet()
+    for name in plan.head.before:
+        with suppress(FileNotFoundError), load_archive(archive / name) as before:
+            for (record,) in before.rows("id"):
+                ids.add(str(record))
+    return ids
+
+
+def _failed(folder: Path, name: str, plan: str) -> bool:
+    note = notes.read_note(folder, name, plan)
+    return note is not None and bool(note.failures)
+
+
+def _redraw(run: Run, done: int, events: Events) -> bool:
+    """Whether the pictures of finished records are missing or of other settings.
+
+    The note of what pictures look like goes before the first is drawn anew and comes back when all are.
+    """
+    noted, now = run.folder.path / DRAWN, drawn(run.config)
+    try:
+        before = json.loads(noted.read_text("utf-8"))
+    except (OSError, ValueError):
+        before = None
+    if before == now:
+        return False
+    if not done:
+        run.folder.write_json(DRAWN, now)
+        return False
+    with suppress(FileNotFoundError):
+        os.unlink(noted)  # noqa: PTH108
+    if isinstance(before, dict) and before.get("pictures") != now["pictures"]:
+        run.folder.remove_pictures(THUMBNAILS)  # of records: those of images have other names
+    events.message(f"Drawing the pictures of {count(done, 'finished record')} anew")
+    return True

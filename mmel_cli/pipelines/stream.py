@@ -1,0 +1,115 @@
+"""The loop of a process: claim shard after shard, explain their batches while threads decode ahead and draw behind.
+
+`run_shards` is all that a process does of a run, alone or among many, whatever started it: it takes every shard that is
+free, takes over those whose process is gone, and returns when all are finished.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+
+from mmel_cli.data import Source
+from mmel_cli.pipelines.batches import Loader, by_count
+from mmel_cli.pipelines.lane import Lane, Run
+from mmel_cli.pipelines.planning import Cursor, Job
+from mmel_cli.pipelines.sharing import SharedCaptures
+from mmel_cli.runs import Events, Stop
+from mmel_cli.types import Failure, Sample
+
+_POLL = 0.2  # seconds between looks at shards that others hold
+
+
+def run_shards(runs: Sequence[Run], jobs: Sequence[Job], source: Source, stop: Stop, events: Events) -> bool:
+    """Work on the shards of one plan, for every run folder at once, until all are finished or a signal comes.
+
+    Args:
+        runs: one a method, of one model and one input.
+        jobs: what there is to do in each.
+        source: the input.
+        stop: asked after each batch.
+        events: told of entries as they pass.
+
+    Returns:
+        Whether every shard of every folder is finished.
+    """
+    with ExitStack() as stack:
+        pool = runs[-1].folder.pool(runs[0].config.workers)  # the folder that is left first
+        lanes = [stack.enter_context(Lane(run, job, pool)) for run, job in zip(runs, jobs, strict=True)]
+        stream = _Stream(lanes, source, pool, stop, events)
+        while not stream.over():
+            if not stream.all_that_is_free():
+                time.sleep(_POLL)
+        return all(lane.complete for lane in lanes)
+
+
+class _Stream:
+    """Batches of the shards that are free; the next shard is claimed when its first batch is to be decoded."""
+
+    def __init__(
+        self, lanes: Sequence[Lane], source: Source, pool: ThreadPoolExecutor, stop: Stop, events: Events
+    ) -> None:
+        run = lanes[0].run
+        self._lanes, self._stop, self._events = lanes, stop, events
+        self._plan = lanes[0].job.plan
+        self._cursor = Cursor(source, run.config, run.folder.path)
+        self._loader = Loader(
+            pool,
+            run.config.image.limits,
+            partial(run.engine.model.preprocess, geometry=run.config.image.geometry),
+            lanes[0].keep,
+            whole=True,
+        )
+        self._places = deque[tuple[int, bool]]()  # of batches that are on their way: the shard, and whether it ends it
+        self._told, self._own = set[int](), set[int]()  # finished before or by others; worked on here
+        events.total(self._plan.entries)
+
+    def over(self) -> bool:
+        """Whether there is nothing left to do, or a signal came."""
+        return self._stop.asked() or all(lane.complete for lane in self._lanes)
+
+    def all_that_is_free(self) -> bool:
+        """Explain every shard that nobody holds; whether there was any."""
+        shared, some = SharedCaptures() if len(self._lanes) > 1 else None, False
+        self._places.clear()
+        for batch in self._loader.batches(self._chunks(), self):
+            some, (number, last) = True, self._places.popleft()
+            takers = [lane for lane in self._lanes if lane.holds(number)]
+            if shared:
+                shared.begin([ask for lane in takers if lane.lacks(number, batch) for ask in lane.run.engine.asks])
+            failed = set().union(*(lane.take(number, batch, shared, last=last) for lane in takers))
+            passed = len(batch.samples) - len(failed) + batch.skipped
+            self._events.progress(passed, len(batch.failures) + len(failed))
+            if self._stop.asked():
+                break
+        for lane in self._lanes:
+            lane.flush()
+        return some
+
+    def __contains__(self, record_id: object) -> bool:
+        """Whether no lane has anything to do for a record of the batch that is begun now."""
+        number = self._places[-1][0]
+        return all(lane.passes(number, record_id) for lane in self._lanes)
+
+    def _chunks(self) -> Iterator[list[Sample | Failure]]:
+        size = self._plan.head.batch_size
+        for shard in self._plan.shards:
+            if self._stop.asked():
+                return
+            claimed = [lane.claim(shard) for lane in self._lanes]  # each its own
+            if not any(claimed):
+                if (
+                    all(shard.number in lane.finished for lane in self._lanes)
+                    and shard.number not in self._told | self._own
+                ):
+                    self._told.add(shard.number)
+                    self._events.progress(shard.entries, 0)
+                continue
+            self._own.add(shard.number)
+            left = shard.entries
+            for chunk in by_count(self._cursor.entries(shard), size):
+                left -= len(chunk)
+                self._places.append((shard.number, not left))
+                yield chunk

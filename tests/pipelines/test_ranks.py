@@ -1,0 +1,247 @@
+"""Any number of processes, dying and starting as they like, leave the archive of one, bit for bit."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from mmel_cli.archive.writer import write_once
+from mmel_cli.errors import UsageError
+from mmel_cli.pipelines.planning import Rank
+from mmel_cli.pipelines.ranks import rank_of, shares
+from mmel_cli.runs.leases import Leases
+from mmel_cli.runs.plan import read_plan
+
+SETTINGS = ["--batch-size", 5, "--set", "archive.shard_size=4", "--set", "ranks.lease=3", "--workers", 1, "--json"]
+_LEAST = 0.3  # of a run's time, before which nothing is worth killing
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory, photos):
+    """The photos, and behind them a broken image and a row without a caption: 26 entries, 6 shards."""
+    folder = tmp_path_factory.mktemp("broken") / "in"
+    folder.mkdir()
+    rows = (photos / "metadata.jsonl").read_text().splitlines()
+    rows.insert(7, json.dumps({"file_name": "empty.png", "text": "nothing"}))
+    rows.insert(20, json.dumps({"file_name": "00.png", "text": ""}))
+    for image in photos.glob("*.png"):
+        os.link(image, folder / image.name)
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "metadata.jsonl").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def command(broken, tiny):
+    def of(out, *more):
+        words = [
+            "-m",
+            "mmel_cli",
+            "explain",
+            broken,
+            "--out",
+            out,
+            "--model",
+            tiny,
+            "--device",
+            "cpu",
+            *SETTINGS,
+            *more,
+        ]
+        return [sys.executable, *map(str, words)]
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def run(command):
+    """Start a process; sums have one order, since all have one thread."""
+
+    def start(out, *more, **environment):
+        surroundings = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command(out, *more), env=surroundings, stdout=pipe, stderr=pipe, text=True)
+
+    return start
+
+
+def ended(process, code=3):
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == code, err
+    return json.loads(out), err
+
+
+@pytest.fixture(scope="module")
+def one(run, tmp_path_factory):
+    """The records of one process, by id, and how long it took."""
+    out, began = tmp_path_factory.mktemp("one") / "run", time.monotonic()
+    ended(run(out))
+    return records(out), time.monotonic() - began
+
+
+def records(out):
+    """Every dataset of every record by its id; no record twice."""
+    every = {}
+    for path in sorted((out / "archive").glob("part-*.h5")):
+        with h5py.File(path) as file:
+            names = []
+            file.visit(names.append)
+            columns = {name: file[name][:] for name in names if isinstance(file[name], h5py.Dataset)}
+        for row, name in enumerate(columns["id"]):
+            assert name not in every, name
+            every[name] = {column: values[row] for column, values in columns.items()}
+    return every
+
+
+def assert_same(out, one):
+    mine, (expected, _) = records(out), one
+    assert mine.keys() == expected.keys()
+    for name, columns in expected.items():
+        for column, value in columns.items():
+            other = mine[name][column]
+            assert np.array_equal(value, other, equal_nan=np.asarray(value).dtype.kind == "f"), (name, column)
+    failed = [json.loads(line)["id"] for line in (out / "failures.jsonl").read_text().splitlines()]
+    assert sorted(failed) == ["00.png#2", "empty.png#0"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["done"], summary["failed"], summary["complete"]) == (len(expected), 2, True)
+    assert (out / "index.html").exists()
+    assert not list((out / "shards").glob("*.lease*"))
+
+
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_ranks_give_the_archive_of_one_process(ranks, run, one, tmp_path):
+    summary, _ = ended(run(tmp_path / "run", "--ranks", ranks))
+    assert summary["done"] == len(one[0])
+    assert_same(tmp_path / "run", one)
+
+
+@pytest.mark.slow
+def test_a_member_of_an_array_does_what_the_missing_ones_leave(run, one, tmp_path):
+    """Members 1 and 6 of eight, at a time; then everything is there, and another member has nothing to do."""
+    array = {"SLURM_ARRAY_TASK_COUNT": "8", "SLURM_ARRAY_JOB_ID": "12"}
+    members = [run(tmp_path / "run", SLURM_ARRAY_TASK_ID=number, **array) for number in ("1", "6")]
+    for member in members:
+        _, err = ended(member)
+        assert "of 8" in err
+    assert_same(tmp_path / "run", one)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run/shards").iterdir()}
+    ended(run(tmp_path / "run", SLURM_ARRAY_TASK_ID="7", **array))
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run/shards").iterdir()} == before
+    assert_same(tmp_path / "run", one)
+
+
+@pytest.mark.slow
+def test_a_rank_is_refused_where_settings_differ_or_another_is_alone(run, tmp_path):
+    held = run(tmp_path / "run", "--shard", "0/2")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/shards/state.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(held.pid, signal.SIGSTOP)
+    try:
+        said, _ = ended(run(tmp_path / "run", "--shard", "1/2", "--batch-size", 4), code=2)
+        assert "batch_size was 5, is now 4" in said["error"]["message"]
+        said, _ = ended(run(tmp_path / "run"), code=2)
+        assert "another mmel is writing there" in said["error"]["message"]
+    finally:
+        os.kill(held.pid, signal.SIGCONT)
+    ended(held)
+
+
+def campaign(start, one, place, kills, who):
+    """Kill at random moments, each time a run anew, and let the next call end it; how many were alive to be killed."""
+    chance, killed = random.Random(who), 0
+    for number in range(kills):
+        out = place / f"run{number}"
+        process = start(out)
+        time.sleep(chance.uniform(_LEAST, 1.0) * one[1])
+        victims = {"driver": [process.pid], "rank": children(process.pid)[:1]}[who]
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+            killed += 1
+        process.communicate(timeout=240)
+        if who == "rank" and victims:
+            assert process.returncode in (0, 1, 3)
+        ended(start(out))
+        assert_same(out, one)
+    return killed
+
+
+def children(pid):
+    """The processes that a process has started."""
+    every = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            every += [int(path.parent.name)] if path.read_text().rpartition(")")[2].split()[1] == str(pid) else []
+    return every
+
+
+@pytest.mark.parametrize("who", [pytest.param("driver", marks=pytest.mark.slow), "rank"])
+def test_a_kill_loses_nothing(who, run, one, tmp_path):
+    campaign(lambda out: run(out, "--ranks", 2), one, tmp_path, 1, who)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("who", "kills"), [("rank", 20), ("driver", 10)])
+def test_many_kills_lose_nothing(who, kills, run, one, tmp_path):
+    assert campaign(lambda out: run(out, "--ranks", 2), one, tmp_path, kills, who) >= kills // 2
+
+
+def test_a_plan_covers_the_input_once_and_begins_shards_with_batches(run, one, tmp_path):
+    ended(run(tmp_path / "run"))
+    plan = read_plan(tmp_path / "run/plan.jsonl")
+    assert [(shard.first, shard.entries) for shard in plan.shards] == [(n, 5) for n in range(0, 25, 5)] + [(25, 1)]
+    assert plan.entries == 26
+    assert yaml.safe_load((tmp_path / "run/run.yaml").read_text())["config_sha256"] == plan.head.identity
+
+
+def test_a_lease_has_one_holder_until_it_is_stale(tmp_path):
+    code = "import sys, time; from pathlib import Path; from mmel_cli.runs.leases import Leases\n"
+    code += (
+        "leases = Leases(Path(sys.argv[1]), 60).__enter__(); print(bool(leases.claim('a')), flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "True\n"
+    with Leases(tmp_path, 0.5) as leases:
+        assert leases.claim("a") is None
+        other.kill()
+        other.wait()
+        mine = leases.claim("a")  # its process is gone: at once
+        assert mine is not None
+        assert Leases(tmp_path, 60).claim("a") is None
+        (tmp_path / "b.lease").write_text(json.dumps({"token": "x", "machine": "another", "pid": 1}))
+        assert leases.claim("b") is None
+        time.sleep(0.6)
+        assert leases.claim("b") is not None  # no sign of life
+        (tmp_path / "a.lease").write_text(json.dumps({"token": "y"}))
+        assert not mine.mine()
+        leases.release(mine)
+        assert (tmp_path / "a.lease").exists()
+
+
+def test_a_file_that_is_there_is_not_written_again(tmp_path):
+    assert write_once(tmp_path / "a", b"first")
+    assert not write_once(tmp_path / "a", b"second")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"first")]
+
+
+def test_who_is_which_rank():
+    assert rank_of("2/4", {}) == Rank(2, 4)
+    assert rank_of(None, {"RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}) == Rank(1, 2)
+    slurm = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_JOB_ID": "9"}
+    assert rank_of(None, slurm) == Rank(7, 3, "SLURM_ARRAY_JOB_ID 9")
+    assert rank_of(None, {"RANK": "0", "WORLD_SIZE": "1"}) is None
+    for wrong in ("4/4", "a/b", "1"):
+        with pytest.raises(UsageError, match="--shard"):
+            rank_of(wrong, {})
+    assert shares(2, [0, 1, 2]) == [[0], [1, 2]]
+    assert shares(4, [0, 1]) == [[0, 1]] * 4
