@@ -14,8 +14,9 @@ from mmel_cli.pipelines.batches import Batch, Keep
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.pictures import Painter
 from mmel_cli.pipelines.sharing import SharedCaptures
+from mmel_cli.render import ENDINGS
 from mmel_cli.runs import CommittedRecords, Events, RunFolder, fingerprint, settings
-from mmel_cli.runs.folder import ARCHIVE, DRAWN, THUMBNAILS
+from mmel_cli.runs.folder import ARCHIVE, DRAWN, HEATMAPS, THUMBNAILS
 from mmel_cli.types import Explanation, Failure, RunInfo
 
 _PICTURES = "2"  # which files there are: 2 has a photo and a thumbnail an image, 1 had a thumbnail a record
@@ -95,6 +96,8 @@ class Lane:
         """Archive what is pending; note what the pictures look like once all are drawn."""
         self._archive()
         if self._painter and not self.run.folder.stop.asked():
+            if self._finished is not None:  # drawn anew, perhaps in another format
+                self.run.folder.remove_pictures(HEATMAPS, but=ENDINGS[self._painter.options.format])
             self.run.folder.write_json(DRAWN, self._drawn)
 
     def _done_before(self, failure: Failure) -> bool:

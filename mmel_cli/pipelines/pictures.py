@@ -47,4 +47,4 @@ class Painter:
 
     def _draw(self, explanation: Explanation, image: Image.Image) -> None:
         picture = render(image, explanation, self.options, self.phrase)
-        save_picture(picture, self.out / HEATMAPS / picture_name(explanation.id))
+        save_picture(picture, self.out / HEATMAPS / picture_name(explanation.id, self.options.format))

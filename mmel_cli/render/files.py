@@ -14,11 +14,13 @@ _NO_SEARCH = 2  # zlib's Z_HUFFMAN_ONLY: of photos half the time of Pillow's def
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """A PNG, or a JPEG by the name's end."""
+    """A PNG, WebP or JPEG by the name's end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     if path.suffix == ".png":
         picture.save(temporary, "PNG", compress_level=1, compress_type=_NO_SEARCH)
+    elif path.suffix == ".webp":
+        picture.save(temporary, "WEBP", quality=_QUALITY, method=0)  # the fastest: a third of the time of the default
     else:
         picture.save(temporary, "JPEG", quality=_QUALITY)
     os.replace(temporary, path)  # noqa: PTH105 - Path.replace is the same call; this one says it overwrites

@@ -179,6 +179,32 @@ def test_pictures_of_finished_records_follow_their_settings(place, mmel):
     assert "anew" not in mmel(*command(place, ["--set", "heatmaps=false", "--limit", 7]))[2]
 
 
+@pytest.mark.parametrize(("kind", "ending"), [("jpeg", ".jpg"), ("webp", ".webp")])
+def test_another_format_takes_the_place_of_the_one_before(place, mmel, kind, ending):
+    before = pixels(place)
+    code, _, err = mmel(*command(place, ["--set", f"heatmap.format={kind}", "--limit", 8]))
+    assert code == 0
+    assert "Drawing the pictures of 7 finished records anew" in err
+    drawn = {path.stem: path for path in (place / "run/heatmaps").rglob("*.*") if path.name != "drawn.json"}
+    assert {path.suffix for path in drawn.values()} == {ending}
+    assert len(drawn) == 8
+    for name, old in before.items():
+        with Image.open(drawn[name.removesuffix(".png")]) as picture:
+            assert picture.format == kind.upper()
+            new = np.asarray(picture.convert("RGB"), np.int64)
+        assert new.shape == old.shape
+        assert np.abs(new - old).mean() < 8
+    code, out, _ = mmel("show", place / "run", load_archive(place / "run").ids[0])
+    assert code == 0
+    assert f"{ending}\n" in out[out.index("Picture: ") :].replace("\r", "")
+    code, _, err = mmel(*command(place, ["--set", "heatmap.format=gif", "--limit", 8]))
+    assert code == 2
+    assert "png" in err
+    code, _, _ = mmel(*command(place, ["--limit", 8]))
+    assert code == 0
+    assert {path.suffix for path in (place / "run/heatmaps").rglob("*.*") if path.name != "drawn.json"} == {".png"}
+
+
 @pytest.mark.parametrize(
     ("change", "role"), [(other_weights, "weights"), (tokenizer_json, "tokenizer"), (processor_json, "processor")]
 )
