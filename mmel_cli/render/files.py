@@ -10,7 +10,7 @@ from mmel_cli.render.overlay import thumbnail
 
 THUMBNAIL_SIDE = 320  # pixels of the longer side
 _QUALITY = 88
-_NO_SEARCH = 2  # zlib's Z_HUFFMAN_ONLY: of photos half the time of Pillow's default, and files as small
+_RUNS = 3  # zlib's Z_RLE, which searches for runs alone: of photos half the time of Pillow's default or less
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
@@ -18,7 +18,7 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     if path.suffix == ".png":
-        picture.save(temporary, "PNG", compress_level=1, compress_type=_NO_SEARCH)
+        picture.save(temporary, "PNG", compress_level=1, compress_type=_RUNS)
     elif path.suffix == ".webp":
         picture.save(temporary, "WEBP", quality=_QUALITY, method=0)  # the fastest: a third of the time of the default
     else:
