@@ -22,7 +22,7 @@ def start(tmp_path_factory, photos, tiny):
     shutil.copytree(photos, root / "in")
     shutil.copytree(tiny, root / "model")
     settings = {"model": str(root / "model"), "limit": 7, "batch_size": 3}
-    explain(root / "in", root / "run", load_config(None, ["archive.shard_size=5"], settings))
+    explain(root / "in", root / "run", load_config(None, ["archive.shard_size=5", "heatmap.format=png"], settings))
     return root
 
 
@@ -124,6 +124,8 @@ def command(place, change):
         place / "run",
         "--set",
         "archive.shard_size=5",
+        "--set",
+        "heatmap.format=png",
         "--batch-size",
         3,
         *options,

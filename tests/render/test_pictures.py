@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmel_cli.render import HeatmapOptions, fit, picture_name, render, strip, thumbnail
+from mmel_cli.render import HeatmapOptions, fit, picture_name, render, save_picture, strip, thumbnail
 from mmel_cli.render.blend import Ground
 from mmel_cli.render.colours import apply, normalise
 from mmel_cli.render.text import text_length
@@ -175,6 +175,7 @@ def test_a_constant_positive_map_is_bright():
         ({"opacity": 2}, "opacity"),
         ({"percentile": 0}, "percentile"),
         ({"max_side": 1}, "max_side"),
+        ({"max_side": 5000, "format": "webp"}, "webp; take jpeg or png"),
     ],
 )
 def test_wrong_options_are_refused(change, says):
@@ -248,3 +249,19 @@ def test_strips_drawn_one_after_the_other_are_those_drawn_alone(explained):
         strip._ramp.cache_clear()
         assert render(photo, record, HeatmapOptions()).tobytes() == picture
     assert len(set(together)) == len(records)
+
+
+def test_the_default_file_is_a_jpeg_with_crisp_text(explained, tmp_path):
+    """Small coloured words stay what they are: all colour is kept; with half of it they are 41 levels off."""
+    photo = Image.new("RGB", (400, 300), (90, 120, 90))
+    record = explained(one_hot(1, 1), (50, 0, 350, 300), (300, 400), words=spelled("a red dog"))
+    record.fields["words/value"] = np.float32([-0.05, 0.1, 0.2])
+    picture = render(photo, record, HeatmapOptions())
+    path = tmp_path / picture_name("a.png#0", HeatmapOptions().format)
+    save_picture(picture, path)
+    with Image.open(path) as read:
+        assert (read.format, path.suffix) == ("JPEG", ".jpg")
+        assert read.layer[0][1:3] == (1, 1)  # no sampling of the colours
+        off = np.abs(np.asarray(read, np.int64) - np.asarray(picture, np.int64))[300:]
+    assert off.mean() < 1
+    assert np.percentile(off, 99.9) < 25
