@@ -1,6 +1,5 @@
 """One run folder that a stream of batches is explained into: its method, records, failures, pictures and shards."""
 
-import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,14 +11,12 @@ from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Batch, Keep
 from mmel_cli.pipelines.engine import Engine
-from mmel_cli.pipelines.pictures import Painter
+from mmel_cli.pipelines.pictures import PICTURES, Painter, drawn_as, read_drawn
 from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.render import ENDINGS
-from mmel_cli.runs import CommittedRecords, Events, RunFolder, fingerprint, settings
+from mmel_cli.runs import CommittedRecords, Events, RunFolder
 from mmel_cli.runs.folder import ARCHIVE, DRAWN, HEATMAPS, THUMBNAILS
 from mmel_cli.types import Explanation, Failure, RunInfo
-
-_PICTURES = "2"  # which files there are: 2 has a photo and a thumbnail an image, 1 had a thumbnail a record
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ class Lane:
 
     @property
     def _drawn(self) -> dict[str, str]:
-        return {"settings_sha256": fingerprint(settings(self.run.config.plain(), "pictures")), "pictures": _PICTURES}
+        return drawn_as(self.run.config)
 
     def _archive_to_redraw(self, stack: ExitStack) -> Archive | None:
         """The finished records, if their pictures are missing or of other settings: they are drawn anew.
@@ -123,19 +120,15 @@ class Lane:
         The note of what pictures look like goes before the first is drawn and comes back when all are.
         """
         folder, done = self.run.folder, self.run.done
-        noted = folder.path / DRAWN
         if not self.run.config.heatmaps or not len(done):
             if self.run.config.heatmaps:
                 folder.write_json(DRAWN, self._drawn)
             return None
-        try:
-            before = json.loads(noted.read_text("utf-8"))
-        except (OSError, ValueError):
-            before = None
+        before = read_drawn(folder.path)
         if before == self._drawn:
             return None
-        noted.unlink(missing_ok=True)
-        if isinstance(before, dict) and before.get("pictures") != _PICTURES:
+        (folder.path / DRAWN).unlink(missing_ok=True)
+        if before and before.get("pictures") != PICTURES:
             folder.remove_pictures(THUMBNAILS)  # of records: those of images have other names
         self._events.message(f"Drawing the pictures of {count(len(done), 'finished record')} anew")
         return stack.enter_context(load_archive(folder.path))
