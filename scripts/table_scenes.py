@@ -95,6 +95,7 @@ WORDS_LEARNED = {
     "words-learned-sum": [*_WORDS, *_LEARNED, "words.phrase=words"],
 }
 RIVALS = {
+    "words-flow-left-out": [*_WORDS, "method.name=flow", "words.phrase=left-out", "words.texts=2"],
     "fixlip": ["method.name=fixlip"],
     "fixlip-4000": ["method.name=fixlip", "method.masks=4000"],
     "exclip": ["method.name=exclip"],
