@@ -7,8 +7,9 @@
     python scripts/table_scenes.py --out runs/words --kinds pair --scenes 500 --metrics words --rows runs \
         --runs words --reference words-mmel
 
-Scenes with 2-4 objects, of the test split unless told otherwise; their captions of --kinds. The explained runs are kept
-in --out and used again, and the evaluation goes on where it stopped. Prints Markdown: mean and 95 % interval.
+Scenes with 2-4 objects (or --objects), of the test split unless told otherwise; their captions of --kinds. The
+explained runs are kept in --out and used again, and the evaluation goes on where it stopped. Prints Markdown: mean
+and 95 % interval.
 """
 
 import argparse
@@ -94,6 +95,7 @@ WORDS_LEARNED = {
     "words-learned-sum": [*_WORDS, *_LEARNED, "words.phrase=words"],
 }
 RIVALS = {
+    "words-flow-left-out": [*_WORDS, "method.name=flow", "words.phrase=left-out", "words.texts=2"],
     "fixlip": ["method.name=fixlip"],
     "fixlip-4000": ["method.name=fixlip", "method.masks=4000"],
     "exclip": ["method.name=exclip"],
@@ -102,15 +104,23 @@ RIVALS = {
 MORE_RUNS = BALANCED | MANY_PASSES | LEARNED | WORDS | WORDS_LEARNED | RIVALS
 COMMON = ["heatmaps=false", "batch_size=32"]
 KINDS = ("object", "attributes")
+OBJECTS = (2, 3, 4)
 
 
-def write_subset(folder: Path, seed: int, scenes: int, split: str = "test", kinds: Collection[str] = KINDS) -> None:
-    """An imagefolder of `scenes` images of a split with 2-4 objects, and their captions of some kinds."""
+def write_subset(
+    folder: Path,
+    seed: int,
+    scenes: int,
+    split: str = "test",
+    kinds: Collection[str] = KINDS,
+    objects: Collection[int] = OBJECTS,
+) -> None:
+    """An imagefolder of `scenes` images of a split with so many objects, and their captions of some kinds."""
     if (folder / "metadata.jsonl").exists():
         return
-    write_scenes(folder, scenes * 2, seed, split=split)
+    write_scenes(folder, scenes * (2 if len(objects) > 1 else 6), seed, split=split)
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
-    rows = [row for row in rows if row["objects"] >= 2 and row["kind"] in kinds]
+    rows = [row for row in rows if row["objects"] in objects and row["kind"] in kinds]
     images = list(dict.fromkeys(row["file_name"] for row in rows))[:scenes]
     (folder / "metadata.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in rows if row["file_name"] in images)
@@ -146,6 +156,7 @@ def main() -> None:
     parser.add_argument("--explain", type=int, help="records that are explained, for methods of many passes")
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--kinds", default=",".join(KINDS), help="of captions")
+    parser.add_argument("--objects", default=",".join(map(str, OBJECTS)), help="of a scene")
     parser.add_argument("--split", default="test")
     parser.add_argument(
         "--runs",
@@ -158,7 +169,8 @@ def main() -> None:
     parser.add_argument("--rows", choices=("metrics", "runs"), default="metrics", help="what stands in a row")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    write_subset(args.out / "scenes", args.seed, args.scenes, args.split, args.kinds.split(","))
+    objects = [int(count) for count in args.objects.split(",")]
+    write_subset(args.out / "scenes", args.seed, args.scenes, args.split, args.kinds.split(","), objects)
     groups = {"one-pass": [*RUNS, *BALANCED], "words": [*WORDS]}
     names = [name for part in args.runs.split(",") for name in groups.get(part, [part])]
     for name in names:

@@ -10,7 +10,10 @@ from mmel_cli.data.boxes import boxes_in
 from mmel_cli.data.paths import shown
 from mmel_cli.data.rows import Row
 from mmel_cli.errors import RecordError
+from mmel_cli.names import hint
 from mmel_cli.types import ImageRef, Phrase
+
+_TRUTH = ("mask", "boxes")  # missed by no other check
 
 MaskOf = Callable[[Row, str], ImageRef | None]
 """Reads the mask that an object names (under "mask") and says where it is wrong; RecordError if it is refused."""
@@ -20,7 +23,8 @@ def phrases_in(value: Any, captions: Sequence[Any], where: str, mask_of: MaskOf)
     """[{"start": 0, "end": 12, "mask": ..., "boxes": ...}, ...] or JSON text of it, in the order of the caption.
 
     `start` and `end` count characters of the caption as it is given, `end` exclusive. `text` may stand instead of both,
-    if the caption has it once; beside them it must be what stands there. Other keys are not read.
+    if the caption has it once; beside them it must be what stands there. Other keys are not read; one that looks like
+    a misspelt `mask` or `boxes` is refused.
 
     Args:
         value: what the row gives.
@@ -60,6 +64,10 @@ def _objects(value: Any, where: str) -> list[Row]:
     if not isinstance(objects, list) or not all(isinstance(given, dict) for given in objects):
         form = '[{"start": 0, "end": 12}, ...] or [{"text": "a red circle"}, ...]'
         raise RecordError("pair", f"{where}: phrases must be {form}, each with mask or boxes if it has them")
+    for number, given in enumerate(objects):
+        for key in given.keys() - set(_TRUTH):
+            if meant := hint(str(key), [name for name in _TRUTH if name not in given]):
+                raise RecordError("pair", f"{where}, phrases[{number}]: {shown(repr(key))} is not read{meant}")
     return objects
 
 

@@ -14,18 +14,20 @@ from mmel_cli.errors import UsageError
 from mmel_cli.model import BUILTIN, Adapter, LeftOut, fetch_model, find_family, load_model
 from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.pipelines.engine import Engine
-from mmel_cli.pipelines.lane import Run, drawn
+from mmel_cli.pipelines.lane import Run
 from mmel_cli.pipelines.matching import Matched, as_begun
+from mmel_cli.pipelines.pictures import drawn_as, read_drawn
 from mmel_cli.pipelines.planning import Job, Rank, entries, join, open_alone
 from mmel_cli.pipelines.provenance import notes, run_info
 from mmel_cli.pipelines.ranks import explain_by_ranks
 from mmel_cli.pipelines.regions import Words
 from mmel_cli.pipelines.standing import failures_of, summarised
 from mmel_cli.pipelines.stream import run_shards
+from mmel_cli.render import ENDINGS, HeatmapOptions
 from mmel_cli.report.make import attempted, report_run
 from mmel_cli.runs import EXPLAINED, Events, RunFolder, Stop
 from mmel_cli.runs.failures import write_failures
-from mmel_cli.runs.folder import DRAWN
+from mmel_cli.runs.folder import DRAWN, HEATMAPS
 from mmel_cli.runs.leases import Leases
 from mmel_cli.runs.shards import FOLDER as SHARDS
 from mmel_cli.runs.shards import read_state, write_state
@@ -219,7 +221,7 @@ def _ended(
             if own:
                 write_failures(run.folder.path, failures_of(run, job))
                 if done.complete and run.config.heatmaps:
-                    run.folder.write_json(DRAWN, drawn(run.config))
+                    _note_pictures(run)
                 write_summary(run.folder, done)
         whole = [
             finish(run.folder, run.info, done, events, wanted=run.config.report) if own else done
@@ -229,6 +231,14 @@ def _ended(
             if own and done.complete:
                 write_state(run.folder.path, replace(job.state, ended=True))
     return whole
+
+
+def _note_pictures(run: Run) -> None:
+    """Note what the pictures look like, now that all are drawn; those of an earlier look in another format go."""
+    if read_drawn(run.folder.path) != drawn_as(run.config):
+        looks = cast("HeatmapOptions", run.config.heatmap)
+        run.folder.remove_pictures(HEATMAPS, but=ENDINGS[looks.format])
+        run.folder.write_json(DRAWN, drawn_as(run.config))
 
 
 def finish(folder: RunFolder, info: RunInfo, summary: Summary, events: Events, *, wanted: bool) -> Summary:

@@ -1,6 +1,5 @@
 """One run folder that a stream of batches is explained into: its method, records, failures, pictures and shards."""
 
-import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,10 @@ from mmel_cli.errors import ArchiveError
 from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.pipelines.batches import Batch, Keep
 from mmel_cli.pipelines.engine import Engine
-from mmel_cli.pipelines.pictures import Painter
+from mmel_cli.pipelines.pictures import Painter, drawn_as, read_drawn
 from mmel_cli.pipelines.sharing import SharedCaptures
-from mmel_cli.runs import IdSet, RunFolder, fingerprint, settings
-from mmel_cli.runs.folder import ARCHIVE, DRAWN
+from mmel_cli.runs import IdSet, RunFolder
+from mmel_cli.runs.folder import ARCHIVE
 from mmel_cli.runs.leases import Lease, Leases
 from mmel_cli.runs.plan import Shard
 from mmel_cli.runs.shards import FOLDER, Note, read_note, write_note
@@ -25,8 +24,6 @@ from mmel_cli.types import Explanation, Failure, RunInfo
 
 if TYPE_CHECKING:
     from mmel_cli.pipelines.planning import Job
-
-_PICTURES = "2"  # which files there are: 2 has a photo and a thumbnail an image, 1 had a thumbnail a record
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,6 @@ class Run:
     config: RunConfig
     engine: Engine
     info: RunInfo
-
-
-def drawn(config: RunConfig) -> dict[str, str]:
-    """What is noted of the pictures in a folder once all are drawn."""
-    return {"settings_sha256": fingerprint(settings(config.plain(), "pictures")), "pictures": _PICTURES}
 
 
 @dataclass
@@ -215,8 +207,4 @@ class Lane:
         self._leases.release(task.lease)
 
     def _redraws(self) -> bool:
-        try:
-            noted = json.loads((self.run.folder.path / DRAWN).read_text("utf-8"))
-        except (OSError, ValueError):
-            return True
-        return noted != drawn(self.run.config)
+        return read_drawn(self.run.folder.path) != drawn_as(self.run.config)

@@ -1,20 +1,38 @@
 """Draw heatmaps in threads, and keep each image once as a photo and a thumbnail."""
 
+import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from mmel_cli.config import RunConfig
 from mmel_cli.model.phrase_vectors import PhraseKind
 from mmel_cli.pipelines.batches import Batch, Keep
 from mmel_cli.render import HeatmapOptions, fit, picture_name, render, save_photo, save_picture
-from mmel_cli.runs import IdSet
-from mmel_cli.runs.folder import HEATMAPS, PHOTOS, THUMBNAILS
+from mmel_cli.runs import IdSet, fingerprint, settings
+from mmel_cli.runs.folder import DRAWN, HEATMAPS, PHOTOS, THUMBNAILS
 from mmel_cli.types import Explanation
 
+PICTURES = "2"  # which files there are: 2 has a photo and a thumbnail an image, 1 had a thumbnail a record
 PHOTO = "photo"  # in Decoded.kept: the original at the size of pictures
+
+
+def drawn_as(config: RunConfig) -> dict[str, str]:
+    """What is noted in a run folder once all its pictures are drawn with these settings."""
+    return {"settings_sha256": fingerprint(settings(config.plain(), "pictures")), "pictures": PICTURES}
+
+
+def read_drawn(run: Path) -> dict[str, Any]:
+    """The note of a run folder; empty if there is none that can be read."""
+    try:
+        noted = json.loads((run / DRAWN).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -47,4 +65,4 @@ class Painter:
 
     def _draw(self, explanation: Explanation, image: Image.Image) -> None:
         picture = render(image, explanation, self.options, self.phrase)
-        save_picture(picture, self.out / HEATMAPS / picture_name(explanation.id))
+        save_picture(picture, self.out / HEATMAPS / picture_name(explanation.id, self.options.format))

@@ -1,7 +1,6 @@
 """The plan of a run: made, or found again, by the process that is alone in its folder; others join."""
 
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -15,7 +14,8 @@ from mmel_cli.config import RunConfig
 from mmel_cli.data import Source
 from mmel_cli.errors import UsageError
 from mmel_cli.names import count
-from mmel_cli.pipelines.lane import Run, drawn
+from mmel_cli.pipelines.lane import Run
+from mmel_cli.pipelines.pictures import PICTURES, drawn_as, read_drawn
 from mmel_cli.runs import CommittedRecords, Events, IdSet, committed_records, fingerprint, settings
 from mmel_cli.runs import shards as notes
 from mmel_cli.runs.folder import ARCHIVE, DRAWN, THUMBNAILS
@@ -175,19 +175,14 @@ def _redraw(run: Run, done: int, events: Events) -> bool:
 
     The note of what pictures look like goes before the first is drawn anew and comes back when all are.
     """
-    noted, now = run.folder.path / DRAWN, drawn(run.config)
-    try:
-        before = json.loads(noted.read_text("utf-8"))
-    except (OSError, ValueError):
-        before = None
+    before, now = read_drawn(run.folder.path), drawn_as(run.config)
     if before == now:
         return False
     if not done:
         run.folder.write_json(DRAWN, now)
         return False
-    with suppress(FileNotFoundError):
-        os.unlink(noted)  # noqa: PTH108
-    if isinstance(before, dict) and before.get("pictures") != now["pictures"]:
+    (run.folder.path / DRAWN).unlink(missing_ok=True)
+    if before and before.get("pictures") != PICTURES:
         run.folder.remove_pictures(THUMBNAILS)  # of records: those of images have other names
     events.message(f"Drawing the pictures of {count(done, 'finished record')} anew")
     return True

@@ -1,13 +1,14 @@
 """Pictures (numpy and Pillow, no torch)."""
 
 from mmel_cli.render.files import THUMBNAIL_SIDE, save_photo, save_picture
-from mmel_cli.render.names import photo_name, picture_name
+from mmel_cli.render.names import ENDINGS, photo_name, picture_name
 from mmel_cli.render.options import BY_PART, HeatmapOptions
 from mmel_cli.render.overlay import fit, render, thumbnail
 from mmel_cli.render.parts import SHARES, Parts, parts_of
 
 __all__ = [
     "BY_PART",
+    "ENDINGS",
     "SHARES",
     "THUMBNAIL_SIDE",
     "HeatmapOptions",

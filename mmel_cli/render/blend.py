@@ -32,18 +32,11 @@ class Ground:
         return cls(photo, (x0 * scale[0], y0 * scale[1], x1 * scale[0], y1 * scale[1]))
 
     @cached_property
-    def inside(self) -> np.ndarray:
-        """Where the model saw the photo, bool (height, width)."""
-        seen = np.zeros((self.photo.height, self.photo.width), bool)
-        seen[self._part] = True
-        return seen
-
-    @cached_property
-    def grey(self) -> np.ndarray:
-        """The photo without colour and paler, float32 (height, width, 3)."""
+    def grey(self) -> Image.Image:
+        """The photo without colour and paler, RGB."""
         least, contrast = _GREY
-        levels = np.asarray(self.photo.convert("L"), np.float32) * contrast + least
-        return np.repeat(levels[..., None], 3, axis=2)
+        levels = [round(level * contrast + least) for level in range(256)]
+        return Image.merge("RGB", [self.photo.convert("L").point(levels)] * 3)
 
     def place(self, values: np.ndarray) -> np.ndarray:
         """A patch map in the photo's pixels, interpolated, float32 (height, width), zero outside the box.
@@ -57,13 +50,20 @@ class Ground:
         full[self._part] = np.asarray(sheet)[max(-top, 0) : height - top, max(-left, 0) : width - left]
         return full
 
-    def finish(self, pixels: np.ndarray) -> Image.Image:
-        """Colours (height, width, 3) in 0..255 as a picture: dim outside the box, with a thin line around it."""
-        picture = Image.fromarray((pixels * np.where(self.inside, 1, _OUTSIDE)[..., None]).round().astype(np.uint8))
-        if not self.inside.all():
-            left, top, right, bottom = self._edges
-            ImageDraw.Draw(picture).rectangle((left, top, right - 1, bottom - 1), outline=_FRAME)
-        return picture
+    def finish(self, picture: Image.Image) -> Image.Image:
+        """A copy that is dim outside the box, with a thin line around it."""
+        width, height = picture.size
+        down, across = self._part
+        seen = (across.start, down.start, across.stop, down.stop)
+        if seen == (0, 0, width, height):
+            return picture.copy()
+        shown = picture.point([round(level * _OUTSIDE) for level in range(256)] * 3)
+        if seen[0] < seen[2] and seen[1] < seen[3]:
+            shown.paste(picture.crop(seen), seen[:2])
+        left, top, right, bottom = self._edges
+        if left < right and top < bottom:
+            ImageDraw.Draw(shown).rectangle((left, top, right - 1, bottom - 1), outline=_FRAME)
+        return shown
 
     @property
     def _edges(self) -> tuple[int, int, int, int]:
@@ -77,7 +77,9 @@ class Ground:
         return slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
 
 
-def mix(pixels: np.ndarray, colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """A colour, or one for each pixel, laid over pixels (height, width, 3) with an opacity of 0..1 for each."""
-    shown: np.ndarray = pixels * (1 - alpha[..., None]) + colour * alpha[..., None]
-    return shown
+def mix(picture: Image.Image, colour: Image.Image, alpha: np.ndarray) -> Image.Image:
+    """An RGB picture of colours laid over another with an opacity of 0..1 for each pixel (height, width).
+
+    In bytes, as the picture will be kept: at most two levels of 255 from the same in real numbers, in a tenth the time.
+    """
+    return Image.composite(colour, picture, Image.fromarray((alpha * 255 + 0.5).astype(np.uint8)))

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import matplotlib as mpl
 import numpy as np
+from PIL import Image
 
 _PLAIN = ((0, 190, 255), (255, 0, 200), (0, 200, 80), (255, 255, 255))  # cyan, magenta, green, white
 
@@ -46,6 +47,18 @@ def normalise(values: np.ndarray, percentile: float) -> np.ndarray:
 def apply(values: np.ndarray, name: str) -> np.ndarray:
     """Colours (..., 3) float32 in 0..255 of values in 0..1."""
     return table(name)[(values * 255 + 0.5).astype(np.uint8)]
+
+
+def picture_of(values: np.ndarray, name: str) -> Image.Image:
+    """The RGB picture of values (height, width) in 0..1, the colours as in `apply`, rounded."""
+    return painted((values * 255 + 0.5).astype(np.uint8), table(name))
+
+
+def painted(numbers: np.ndarray, tints: np.ndarray) -> Image.Image:
+    """The RGB picture of numbers uint8 (height, width) of colours (at most 256, 3) in 0..255."""
+    picture = Image.fromarray(numbers)
+    picture.putpalette(tints.round().astype(np.uint8).tobytes())
+    return picture.convert("RGB")
 
 
 def unlike(name: str) -> np.ndarray:

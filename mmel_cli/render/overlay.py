@@ -43,8 +43,8 @@ def render(image: Image.Image, explanation: Explanation, options: HeatmapOptions
     photo = fit(image, options.max_side)
     ground = Ground.of(photo, explanation)
     heat = ground.place(colours.normalise(explanation.map, options.percentile)).clip(0, 1)
-    coloured = colours.apply(heat, options.colormap)
-    overlay = ground.finish(mix(np.asarray(photo, np.float32), coloured, options.opacity * np.sqrt(heat)))
+    coloured = colours.picture_of(heat, options.colormap)
+    overlay = ground.finish(mix(photo, coloured, options.opacity * np.sqrt(heat)))
     if options.panels == "side-by-side":
         overlay = _row([photo, ground.finish(coloured), overlay], _GAP)
     parts = parts_of(explanation.caption, explanation.words, explanation.fields, phrase)

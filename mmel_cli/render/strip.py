@@ -1,5 +1,7 @@
 """The strip below a picture: the caption's words on the colour of their values, the score, and the scales of colour."""
 
+from functools import cache
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -58,10 +60,15 @@ def _rather_than(explanation: Explanation, width: float) -> list[Atom]:
 
 def _word_legend(scale: float, width: float) -> list[Legend]:
     """What the colour of a word means, with its scale, in one line where there is room, else in two."""
-    ramp = np.array([colour(tint) for tint in np.linspace(-1, 1, 256)], np.float32)
     says = "Without the word the cosine"
-    bar: Legend = [f"rises by {scale:.3f}", ramp, f"falls by {scale:.3f}"]
+    bar: Legend = [f"rises by {scale:.3f}", _ramp(), f"falls by {scale:.3f}"]
     return [[says, *bar]] if legend_length([says, *bar]) <= width else [[says], bar]
+
+
+@cache
+def _ramp() -> np.ndarray:
+    """The colours of words from rising to falling, (256, 3) float32: the same below every picture."""
+    return np.array([colour(tint) for tint in np.linspace(-1, 1, 256)], np.float32)
 
 
 def _atoms(parts: list[Piece], width: float, scale: float | None) -> list[Atom]:

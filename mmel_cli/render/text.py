@@ -31,6 +31,12 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(_FONT), size)
 
 
+@lru_cache(maxsize=16384)
+def text_length(text: str, size: int) -> float:
+    """Pixels of a text in a size of the font: legends and common words come again in every picture."""
+    return font(size).getlength(text)
+
+
 @dataclass(frozen=True)
 class Atom:
     """What no line break may fall into: a text, and what it stands on."""
@@ -46,7 +52,7 @@ class Atom:
     @cached_property
     def length(self) -> float:
         """Pixels."""
-        return self.before + font(self.size).getlength(self.text) + self.behind
+        return self.before + text_length(self.text, self.size) + self.behind
 
     @property
     def before(self) -> int:
@@ -56,7 +62,7 @@ class Atom:
     @property
     def behind(self) -> float:
         """Pixels that the small letters take."""
-        return font(SMALL).getlength(self.small) + _SPACE if self.small else 0.0
+        return text_length(self.small, SMALL) + _SPACE if self.small else 0.0
 
     @property
     def leftwards(self) -> bool | None:
@@ -76,7 +82,7 @@ def words_of(text: str) -> list[str]:
 def fitting(atom: Atom, width: float) -> list[Atom]:
     """An atom in parts that fit a line; the mark goes with the first, what is small with the last."""
     count, text = 1, atom.text
-    while font(atom.size).getlength(text) / count > width * 0.9:
+    while text_length(text, atom.size) / count > width * 0.9:
         count += 1
     size = -(-len(text) // count) or 1
     texts = [text[start : start + size] for start in range(0, len(text), size)]
@@ -162,7 +168,7 @@ def _draw(draw: ImageDraw.ImageDraw, at: tuple[float, float], atom: Atom) -> Non
 
 def mark_width(mark: str) -> int:
     """Pixels of a mark."""
-    return max(_MARK, int(font(SMALL).getlength(mark)) + 8) if mark else 0
+    return max(_MARK, int(text_length(mark, SMALL)) + 8) if mark else 0
 
 
 def draw_mark(draw: ImageDraw.ImageDraw, at: tuple[float, float], mark: str, colour: Colour) -> None:
@@ -177,7 +183,7 @@ def draw_mark(draw: ImageDraw.ImageDraw, at: tuple[float, float], mark: str, col
 
 def legend_length(legend: Legend) -> int:
     """Pixels."""
-    lengths = [font(SMALL).getlength(part) if isinstance(part, str) else _BAR[0] for part in legend]
+    lengths = [text_length(part, SMALL) if isinstance(part, str) else _BAR[0] for part in legend]
     return int(sum(lengths)) + 6 * (len(legend) - 1)
 
 
@@ -188,7 +194,7 @@ def draw_legend(strip: Image.Image, at: tuple[int, int], legend: Legend) -> None
     for part in legend:
         if isinstance(part, str):
             draw.text((x, y), part, FAINT, font(SMALL))
-            x += int(font(SMALL).getlength(part)) + 6
+            x += int(text_length(part, SMALL)) + 6
             continue
         width, height = _BAR
         ramp = part[np.linspace(0, len(part) - 1, width).round().astype(int)].astype(np.uint8)

@@ -45,7 +45,7 @@ TRAINING, TRAINING_LOG, CHECKPOINT, CURVE, PICTURE = (
     "weights",
 )
 _POLL, _TELL, _PATIENCE = 0.1, 5.0, 5.0  # seconds: between looks, until it is said, for one of the same number to end
-_PICTURE_NAME = re.compile(r".*\.[0-9a-f]{8}\.(png|jpg)")
+_PICTURE_NAME = re.compile(r".*\.[0-9a-f]{8}\.(png|jpg|webp)")
 
 
 @dataclass(frozen=True)
@@ -190,10 +190,11 @@ class RunFolder:
         self._stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         return pool
 
-    def remove_pictures(self, name: str) -> None:
-        """Take away the pictures of a folder of pictures."""
+    def remove_pictures(self, name: str, but: str | None = None) -> None:
+        """Take away the pictures of a folder of pictures, except those with the suffix `but`."""
         for path in self._pictures(name):
-            path.unlink(missing_ok=True)
+            if path.suffix != but:
+                path.unlink(missing_ok=True)
 
     def note(self, content: dict[str, Any]) -> None:
         """Write the marker: what the folder was made from."""

@@ -12,7 +12,7 @@ from mmel_cli.blobs import Blob, blobs
 from mmel_cli.data.paths import resolve
 from mmel_cli.errors import RecordError
 from mmel_cli.fields import MATCH_AMONG, MATCH_RANK, PHRASE_MAP, PHRASE_SHARE, WORD_SHARE
-from mmel_cli.render import picture_name
+from mmel_cli.render import ENDINGS, picture_name
 from mmel_cli.runs.folder import HEATMAPS
 from mmel_cli.runs.inputs import group, read_notes
 from mmel_cli.types import Explanation, Map
@@ -158,8 +158,9 @@ def _phrases(record: Explanation, threshold: float) -> tuple[PhraseView, ...]:
 
 
 def _picture(run: Path | None, record_id: str) -> Path | None:
-    path = None if run is None else run / HEATMAPS / picture_name(record_id)
-    return path if path is not None and path.is_file() else None
+    """The heatmap in whichever format it is there: a call with another one takes away those before."""
+    paths = [run / HEATMAPS / picture_name(record_id, known) for known in ENDINGS] if run is not None else []
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _photo(run: Path | None, image: str) -> Path | None:

@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import shapiq
 import torch
 from again import Again, close
 from oracles.clip_forward import encode_image
@@ -87,7 +88,6 @@ def request(again):
 
 def test_it_is_what_shapiq_finds_in_the_game_of_all_players(small):
     """Faithful Banzhaf interactions of order 2 (keep 0.5), computed over all 2^7 coalitions."""
-    shapiq = pytest.importorskip("shapiq")
     probe, params = small.probe(SMALL), fixlip.Params(**BOTH)
     keys = torch.tensor([True, True, True, False])
     patches, (tokens, _) = patch_values(probe, 0, (2, 2), params), token_values(probe, 1, keys, params)

@@ -22,7 +22,7 @@ def start(tmp_path_factory, photos, tiny):
     shutil.copytree(photos, root / "in")
     shutil.copytree(tiny, root / "model")
     settings = {"model": str(root / "model"), "limit": 7, "batch_size": 3}
-    explain(root / "in", root / "run", load_config(None, ["archive.shard_size=5"], settings))
+    explain(root / "in", root / "run", load_config(None, ["archive.shard_size=5", "heatmap.format=png"], settings))
     return root
 
 
@@ -124,6 +124,8 @@ def command(place, change):
         place / "run",
         "--set",
         "archive.shard_size=5",
+        "--set",
+        "heatmap.format=png",
         "--batch-size",
         3,
         *options,
@@ -177,6 +179,32 @@ def test_pictures_of_finished_records_follow_their_settings(place, mmel):
     (place / "run/heatmaps/drawn.json").unlink()
     assert "anew" in mmel(*command(place, look))[2]
     assert "anew" not in mmel(*command(place, ["--set", "heatmaps=false", "--limit", 7]))[2]
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("jpeg", ".jpg"), ("webp", ".webp")])
+def test_another_format_takes_the_place_of_the_one_before(place, mmel, kind, ending):
+    before = pixels(place)
+    code, _, err = mmel(*command(place, ["--set", f"heatmap.format={kind}", "--limit", 8]))
+    assert code == 0
+    assert "Drawing the pictures of 7 finished records anew" in err
+    drawn = {path.stem: path for path in (place / "run/heatmaps").rglob("*.*") if path.name != "drawn.json"}
+    assert {path.suffix for path in drawn.values()} == {ending}
+    assert len(drawn) == 8
+    for name, old in before.items():
+        with Image.open(drawn[name.removesuffix(".png")]) as picture:
+            assert picture.format == kind.upper()
+            new = np.asarray(picture.convert("RGB"), np.int64)
+        assert new.shape == old.shape
+        assert np.abs(new - old).mean() < 8
+    code, out, _ = mmel("show", place / "run", load_archive(place / "run").ids[0])
+    assert code == 0
+    assert f"{ending}\n" in out[out.index("Picture: ") :].replace("\r", "")
+    code, _, err = mmel(*command(place, ["--set", "heatmap.format=gif", "--limit", 8]))
+    assert code == 2
+    assert "png" in err
+    code, _, _ = mmel(*command(place, ["--limit", 8]))
+    assert code == 0
+    assert {path.suffix for path in (place / "run/heatmaps").rglob("*.*") if path.name != "drawn.json"} == {".png"}
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_one_of_each_fault_among_fifty_good_pairs(messy, tiny, tmp_path, mmel):
     assert summary["failed_by_stage"] == {"image": 5, "pair": 3}
     assert "8 failed (5 image, 3 pair" in out
     assert "1 image had no caption" in out
-    assert len(list((tmp_path / "run/heatmaps").rglob("*.png"))) == 51
+    assert len(list((tmp_path / "run/heatmaps").rglob("*.jpg"))) == 51
     report = Report(tmp_path / "run")
     assert "a dog [/b] <script>" in report.column("caption")
     assert report.head["failed"] == [8]

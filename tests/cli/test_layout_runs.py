@@ -59,7 +59,7 @@ def test_every_command_works_on_a_layout(layout, expected, tiny, tmp_path, mmel)
     assert sum(json.loads(out)["records"].values()) == 14
     code, _, err = mmel("fuse", run, "--weights", weights, "--out", tmp_path / "fused")
     assert code == 0, err
-    assert len(list((tmp_path / "fused/heatmaps").rglob("*.png"))) == 14
+    assert len(list((tmp_path / "fused/heatmaps").rglob("*.jpg"))) == 14
     assert yaml.safe_load((tmp_path / "fused/run.yaml").read_text())["input"] == noted | {"fused_from": str(run)}
 
 

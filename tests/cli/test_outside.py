@@ -122,4 +122,4 @@ def test_a_false_declaration_ends_the_run_before_anything_is_written(
     assert says in err
     assert err.count("\n") <= 3
     assert not list(run.rglob("*.h5"))
-    assert not list(run.rglob("*.png"))
+    assert not list(run.rglob("*.jpg"))

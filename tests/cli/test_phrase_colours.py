@@ -14,13 +14,14 @@ def words_run(photos, tiny, tmp_path, mmel):
     """Explain three records, with these further options."""
 
     def run(*options):
-        code, out, err = mmel(
-            "explain", photos, "--out", tmp_path / "run", "--model", tiny, "--limit", 3, "--batch-size", 2, *options
-        )
+        code, out, err = mmel("explain", photos, "--out", tmp_path / "run", "--model", tiny, *FEW, *options)
         return code, out, err
 
     run.folder = tmp_path / "run"
     return run
+
+
+FEW = ("--limit", 3, "--batch-size", 2, "--set", "heatmap.format=png")
 
 
 def pictures(folder):

@@ -50,7 +50,7 @@ def test_it_gives_what_the_same_texts_give_as_captions_whatever_the_batch(folder
                 assert (record.image, record.caption) == (like.image, like.caption)
                 assert np.allclose(record.map, like.map, atol=1e-6)
                 assert np.array_equal(record.map, like.map) or size != 5
-    assert len(list((folder / "run5/heatmaps").glob("*.png"))) == 12
+    assert len(list((folder / "run5/heatmaps").glob("*.jpg"))) == 12
 
 
 def test_it_goes_on_and_other_texts_are_refused_wherever_the_file_lies(folder, tiny, mmel):

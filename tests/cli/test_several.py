@@ -49,8 +49,9 @@ def assert_same(run, other):
         assert (run / name).exists() == (other / name).exists()
         if (run / name).exists():
             assert (run / name).read_text() == (other / name).read_text()
-    pictures = [sorted(p.name for p in (folder / "heatmaps").glob("*.png")) for folder in (run, other)]
+    pictures = [sorted(p.name for p in (folder / "heatmaps").glob("*.jpg")) for folder in (run, other)]
     assert pictures[0] == pictures[1]
+    assert pictures[0]
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +275,7 @@ def test_interrupted_it_says_so_and_keeps_every_folder_in_step(pairs, tiny, tmp_
         [sys.executable, "-m", "mmel_cli", *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     limit = time.monotonic() + 90
-    while not list(out.glob("flow/heatmaps/*.png")) and time.monotonic() < limit and process.poll() is None:
+    while not list(out.glob("flow/heatmaps/*.jpg")) and time.monotonic() < limit and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(signal.SIGTERM)
     text, err = process.communicate(timeout=90)

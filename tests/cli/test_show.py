@@ -140,7 +140,7 @@ def test_a_real_run_with_words_says_where_its_picture_and_photo_lie(explained, p
     assert code == 0, err
     assert "Phrases (share of the score, strongest region):\n  a red dog  " in out
     assert f"Image: {photos}/00.png" in out
-    assert re.search(r"Picture: .*/heatmaps/00\.png_0\.[0-9a-f]{8}\.png", out)
+    assert re.search(r"Picture: .*/heatmaps/00\.png_0\.[0-9a-f]{8}\.jpg", out)
     said = json.loads(mmel("show", explained, "00.png#0", "--json")[1])
     assert len(said["phrases"][0]["map"]) == 4
     assert all(word["share"] is not None for word in said["words"])

@@ -88,7 +88,7 @@ def test_fusing_an_archive_equals_explaining_with_the_weights(scenes, weights, t
             moved = max(moved, float(np.abs(b.map / np.abs(b.map).max() - c.map / np.abs(c.map).max()).max()))
         assert moved > 0.01  # the weights do something
         assert two.info.described["weights_sha256"] == one.info.described["weights_sha256"]
-        assert len(list((tmp_path / "fused/heatmaps").rglob("*.png"))) == len(two)
+        assert len(list((tmp_path / "fused/heatmaps").rglob("*.jpg"))) == len(two)
     assert mmel("verify", tmp_path / "fused")[0] == 0
     code, out, _ = mmel("eval", scenes / "run", tmp_path / "fused", "--metrics", "pixel-ap,insertion", "--json",
                         "--set", "comparison.resamples=99", "--set", "faithfulness.steps=3")  # fmt: skip
@@ -282,7 +282,7 @@ def test_fuse_keeps_records_whose_image_is_gone(scenes, weights, tmp_path, mmel)
     with load_archive(scenes / "run") as before, load_archive(tmp_path / "drawn") as drawn:
         assert sorted(drawn.ids) == sorted(before.ids)
         without = json.loads(out)["failed"]
-        assert len(list((tmp_path / "drawn/heatmaps").rglob("*.png"))) == len(before) - without < len(before)
+        assert len(list((tmp_path / "drawn/heatmaps").rglob("*.jpg"))) == len(before) - without < len(before)
     with load_archive(tmp_path / "bare") as bare:
         assert len(bare) == len(drawn)
 

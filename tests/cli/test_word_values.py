@@ -97,7 +97,7 @@ def test_every_word_of_the_report_has_its_number(run):
 @pytest.mark.slow
 def test_pictures_paint_the_same(run, tmp_path, mmel):
     source, _ = run
-    given = ("--model", "builtin", "--method", "flow", "--limit", 12)
+    given = ("--model", "builtin", "--method", "flow", "--limit", 12, "--set", "heatmap.format=png")
     assert mmel("explain", source, "--out", tmp_path / "run", *given)[0] == 0
     seen = 0
     with load_archive(tmp_path / "run") as archive:

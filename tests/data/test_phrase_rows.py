@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from mmel_cli.data import open_source
 from mmel_cli.data.truth import has_truth, read_truth
+from mmel_cli.errors import RecordError
 from mmel_cli.types import Failure, Phrase, Sample
 
 CAPTION = "a red dog and a blue cat"
@@ -87,6 +89,15 @@ def test_spans_count_characters_of_the_caption_as_it_is_given(tmp_path):
     assert [sample.caption[phrase.start : phrase.end] for phrase in sample.phrases] == ["er Bär 🐻", "ein Hund"]
 
 
+def test_boxes_without_a_pixel_of_the_image_are_refused_where_they_are_read():
+    """Of another image, or in fractions of it: nothing could be found there, and no map would be told so."""
+    assert read_truth(Phrase(0, 9, boxes=((5, 3, 90, 90),)), (4, 6)).sum() == 1
+    for box in ((6.0, 0.0, 9.0, 4.0), (0.1, 0.1, 0.4, 0.4)):
+        says = re.escape(f"no pixel of the image (6 x 4) is in the boxes {[*box]}; boxes are [x0, y0, x1, y1]")
+        with pytest.raises(RecordError, match=says):
+            read_truth(Phrase(0, 9, boxes=(box,)), (4, 6))
+
+
 def test_no_phrases_are_none(tmp_path):
     rows = [{"text": "x", "phrases": none} for none in ("", None, [])] + [{"text": ["x", "y"], "phrases": []}]
     assert [entry.phrases for entry in open_source(lay_out(tmp_path, rows)) if isinstance(entry, Sample)] == [()] * 5
@@ -118,6 +129,10 @@ REFUSED = {
     "text of another type": ([{"text": 5}], "text is no words"),
     "bad boxes": ([{"start": 0, "end": 9}, {"text": "a blue cat", "boxes": [1, 2, 3, 4]}], "phrases[1]: boxes must be"),
     "boxes turned round": ([{"start": 0, "end": 9, "boxes": [[3, 0, 1, 2]]}], "phrases[0]: a box is not finite"),
+    "a key that is misspelt": (
+        [{"text": "a red dog", "box": [[0, 0, 2, 2]]}],
+        "'box' is not read; did you mean boxes?",
+    ),
     "no mask there": ([{"start": 0, "end": 9, "mask": "gone.png"}], "gone.png: does not exist"),
     "a mask outside": ([{"start": 0, "end": 9, "mask": "../x.png"}], "'..'"),
     "a mask that is no path": ([{"start": 0, "end": 9, "mask": 3}], "phrases[0]: mask is int, not a path"),

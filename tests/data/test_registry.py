@@ -90,7 +90,7 @@ def test_every_command_works_on_a_source_from_outside(zipped, tiny, tmp_path, mm
     with load_archive(run) as archive:
         assert archive.ids == [f"images/{n // 2}.png#{n}" for n in range(14)]
         assert all(record.image_size == (60, 90) and np.ptp(record.map) > 0 for record in archive)
-    assert len(list((run / "heatmaps").rglob("*.png"))) == 14
+    assert len(list((run / "heatmaps").rglob("*.jpg"))) == 14
 
     noted = yaml.safe_load((run / "run.yaml").read_text())["input"]
     assert noted == {"source": "zip", "path": str(zipped), "layout": "zip file with captions.jsonl"}
@@ -109,7 +109,7 @@ def test_every_command_works_on_a_source_from_outside(zipped, tiny, tmp_path, mm
     assert sum(json.loads(out)["records"].values()) == 14
     code, _, err = mmel("fuse", run, "--weights", weights, "--out", tmp_path / "fused")
     assert code == 0, err
-    assert len(list((tmp_path / "fused/heatmaps").rglob("*.png"))) == 14
+    assert len(list((tmp_path / "fused/heatmaps").rglob("*.jpg"))) == 14
     assert yaml.safe_load((tmp_path / "fused/run.yaml").read_text())["input"] == noted | {"fused_from": str(run)}
 
 

@@ -162,7 +162,7 @@ def test_a_signal_commits_what_is_finished_and_the_same_command_goes_on(photos, 
     command += ["--device", "cpu", "--batch-size", "1", "--workers", "1", "--json"]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "run").rglob("*.png")) and time.monotonic() < deadline:
+    while not list((tmp_path / "run").rglob("*.jpg")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
     out, err = process.communicate(timeout=120)

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmel_cli.render import HeatmapOptions, fit, picture_name, render, thumbnail
-from mmel_cli.render.colours import normalise
+from mmel_cli.render import HeatmapOptions, fit, picture_name, render, save_picture, strip, thumbnail
+from mmel_cli.render.blend import Ground
+from mmel_cli.render.colours import apply, normalise
+from mmel_cli.render.text import text_length
 from mmel_cli.render.words import FALLS, LEAST_SCALE, RISES, colour, pieces, scale_of
 from mmel_cli.types import Word
 
@@ -173,6 +175,7 @@ def test_a_constant_positive_map_is_bright():
         ({"opacity": 2}, "opacity"),
         ({"percentile": 0}, "percentile"),
         ({"max_side": 1}, "max_side"),
+        ({"max_side": 5000, "format": "webp"}, "webp; take jpeg or png"),
     ],
 )
 def test_wrong_options_are_refused(change, says):
@@ -213,3 +216,52 @@ def test_pieces_are_the_caption_and_its_scale_is_never_next_to_nothing():
     assert [part.value for part in pieces(caption, said, None)] == [None]
     assert scale_of(np.float32([1e-4, -2e-4])) == LEAST_SCALE
     assert scale_of(None) is scale_of(np.float32([])) is scale_of(np.float32([np.nan])) is None
+
+
+@pytest.mark.parametrize("box", [(0, 0, 400, 300), (50, 0, 350, 300), (0, -50, 400, 350)])
+def test_an_overlay_is_the_blend_in_real_numbers_to_two_levels(explained, box):
+    rng = np.random.default_rng(4)
+    photo = Image.fromarray(rng.integers(0, 256, (300, 400, 3), dtype=np.uint8))
+    record = explained(rng.normal(size=(7, 7)), box, (300, 400))
+    ground = Ground.of(photo, record)
+    heat = ground.place(normalise(record.map, PLAIN.percentile)).clip(0, 1)
+    alpha = (PLAIN.opacity * np.sqrt(heat))[..., None]
+    blend = np.asarray(photo) * (1 - alpha) + apply(heat, PLAIN.colormap) * alpha
+    x0, x1 = box[0], box[2]
+    blend[:, :x0] *= 0.45
+    blend[:, x1:] *= 0.45
+    shown = np.asarray(render(photo, record, PLAIN), np.float64)
+    inner = (slice(1, -1), slice(x0 + 1, x1 - 1))  # without the frame
+    assert np.abs(shown - blend)[inner].max() <= 2
+    assert np.abs(shown - blend)[:, : x0 or 1][1:-1, :-1].max(initial=0) <= 2
+
+
+def test_strips_drawn_one_after_the_other_are_those_drawn_alone(explained):
+    photo = Image.new("RGB", (400, 300), "navy")
+    records = []
+    for number, caption in enumerate(["a red dog", "a red dog", "two grey cats on it", "a red cat"]):
+        record = explained(one_hot(1, number), (0, 0, 400, 300), (300, 400), caption=caption, words=spelled(caption))
+        record.fields["words/value"] = np.linspace(-0.1 * number, 0.2, len(record.words), dtype=np.float32)
+        records.append(record)
+    together = [render(photo, record, HeatmapOptions()).tobytes() for record in records]
+    for record, picture in zip(records, together, strict=True):
+        text_length.cache_clear()
+        strip._ramp.cache_clear()
+        assert render(photo, record, HeatmapOptions()).tobytes() == picture
+    assert len(set(together)) == len(records)
+
+
+def test_the_default_file_is_a_jpeg_with_crisp_text(explained, tmp_path):
+    """Small coloured words stay what they are: all colour is kept; with half of it they are 41 levels off."""
+    photo = Image.new("RGB", (400, 300), (90, 120, 90))
+    record = explained(one_hot(1, 1), (50, 0, 350, 300), (300, 400), words=spelled("a red dog"))
+    record.fields["words/value"] = np.float32([-0.05, 0.1, 0.2])
+    picture = render(photo, record, HeatmapOptions())
+    path = tmp_path / picture_name("a.png#0", HeatmapOptions().format)
+    save_picture(picture, path)
+    with Image.open(path) as read:
+        assert (read.format, path.suffix) == ("JPEG", ".jpg")
+        assert read.layer[0][1:3] == (1, 1)  # no sampling of the colours
+        off = np.abs(np.asarray(read, np.int64) - np.asarray(picture, np.int64))[300:]
+    assert off.mean() < 1
+    assert np.percentile(off, 99.9) < 25
