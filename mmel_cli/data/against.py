@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from mmel_cli.data.base import Source
+from mmel_cli.data.base import Read, Source
 from mmel_cli.data.captions import check_caption
 from mmel_cli.data.paths import shown
 from mmel_cli.data.records import Seen
@@ -23,7 +23,7 @@ def against_text(source: Source, text: str) -> Source:
     except RecordError as error:
         raise UsageError(str(error)) from error
     layout = f"{source.layout}; against {shown(checked)!r}"
-    return replace(source, layout=layout, read=_AgainstText(source, checked).read)
+    return source.changed(layout, lambda read: _AgainstText(read, checked))
 
 
 def against_other(source: Source) -> Source:
@@ -31,17 +31,17 @@ def against_other(source: Source) -> Source:
 
     It is the next in the input whose text is another, wherever that stands.
     """
-    return replace(source, layout=f"{source.layout}; against other captions", read=_AgainstOther(source).read)
+    return source.changed(f"{source.layout}; against other captions", _AgainstOther)
 
 
 @dataclass(frozen=True)
 class _AgainstText:
-    source: Source
+    read: Read
     text: str
 
-    def read(self) -> Iterator[Sample | Failure]:
+    def __call__(self) -> Iterator[Sample | Failure]:
         """A caption that is the text itself is a failure: the difference would be 0 everywhere."""
-        for entry in self.source:
+        for entry in self.read():
             if isinstance(entry, Failure):
                 yield entry
             elif entry.caption == self.text:
@@ -54,12 +54,12 @@ class _AgainstText:
 
 @dataclass(frozen=True)
 class _AgainstOther:
-    source: Source
+    read: Read
 
-    def read(self) -> Iterator[Sample | Failure]:
+    def __call__(self) -> Iterator[Sample | Failure]:
         """Captions of an image that follow each other are in memory together; failures come out as they stand."""
         group: list[Sample] = []
-        for entry in self.source:
+        for entry in self.read():
             if isinstance(entry, Failure):
                 yield entry
                 continue
@@ -97,4 +97,4 @@ class _AgainstOther:
         return {image: list(captions) for image, captions in apart.items()}
 
     def _samples(self) -> Iterator[Sample]:
-        return (entry for entry in self.source if isinstance(entry, Sample))
+        return (entry for entry in self.read() if isinstance(entry, Sample))

@@ -1,7 +1,7 @@
 """The contract of a source: how the user names an input, and what one that was recognised gives."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,31 @@ class Request:
         return self.path if self.path.is_dir() else self.path.parent
 
 
+Read = Callable[[], Iterator[Sample | Failure]]
+
+
 @dataclass(frozen=True)
 class Source:
     """A stream of pairs that can be read again, written down (`plain`) and opened again (`source.reopen`)."""
 
     request: Request
     layout: str  # how the input was recognised, in a line
-    read: Callable[[], Iterator[Sample | Failure]]
+    read: Read
     name: str = ""  # in SOURCES; open_source fills it in
     decides: dict[str, str] = field(default_factory=dict)  # what decides numbers besides the settings, by its name
+    pieces: tuple[Read, ...] = ()  # where reading can begin: one after the other they give what `read` gives
 
     def __iter__(self) -> Iterator[Sample | Failure]:
         return self.read()
+
+    @property
+    def parts(self) -> tuple[Read, ...]:
+        """Its pieces; an input that can only be read from its beginning is one."""
+        return self.pieces or (self.read,)
+
+    def changed(self, layout: str, change: Callable[[Read], Read]) -> "Source":
+        """With other entries. No image, and so nothing that a change remembers, is in two pieces of an input."""
+        return replace(self, layout=layout, read=change(self.read), pieces=tuple(map(change, self.pieces)))
 
     def plain(self) -> dict[str, Any]:
         """What run.yaml keeps: the name in SOURCES, the resolved path, the layout, and the options that were given."""

@@ -2,10 +2,11 @@
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from mmel_cli.errors import RecordError, UsageError
@@ -13,18 +14,21 @@ from mmel_cli.types import Failure, ImageRef
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2"))
 _MAX_SHOWN = 300
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _CACHED = ("datasets--", "models--", "spaces--")  # how HuggingFace's cache names a repository
 
 
 def shown(text: str) -> str:
     """Untrusted text for a message: one line, control characters and half surrogate pairs escaped, cut when long."""
     cut = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+    if cut.isprintable():
+        return cut
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
 
 def is_storable(text: str) -> bool:
     """Whether HDF5 can hold the text: no NUL, no half surrogate pair (a byte that was not UTF-8 becomes one)."""
-    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
+    return _UNSTORABLE.search(text) is None
 
 
 def walk(root: Path) -> Iterator[str]:
@@ -73,7 +77,19 @@ def _leads_out(path: Path, root: Path) -> bool:
 
 def is_image(name: str) -> bool:
     """Whether a name has an image's suffix."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+    return suffix_of(name).lower() in SUFFIXES
+
+
+def suffix_of(name: str) -> str:
+    """As PurePosixPath.suffix, many times faster: inputs of a million names ask for it."""
+    base = name[name.rfind("/") + 1 :]
+    at = base.rfind(".")
+    return base[at:] if 0 < at < len(base) - 1 else ""
+
+
+def stem_of(name: str) -> str:
+    """A name without its suffix."""
+    return name[: len(name) - len(suffix_of(name))]
 
 
 def resolve(root: Path, name: str) -> Path:
@@ -85,13 +101,12 @@ def resolve(root: Path, name: str) -> Path:
     """
     if not name or not is_storable(name):
         raise RecordError("pair", f"{shown(name)!r}: is no file name in UTF-8; rename the file")
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or ":/" in name:
+    if name.startswith("/") or ".." in name.split("/") or ":/" in name:
         what = "must be a path inside the folder; absolute paths, '..' and URLs are refused"
         raise RecordError("pair", f"{shown(name)}: {what}")
-    full = root / path
+    full = root / name
     try:
-        inside = _is_inside(full.resolve(strict=True), root.resolve())
+        inside = _is_inside(os.path.realpath(full, strict=True), full, root)
         regular = inside and stat.S_ISREG(full.stat().st_mode)
     except FileNotFoundError as error:
         raise RecordError("image", f"{shown(str(full))}: does not exist") from error
@@ -121,12 +136,14 @@ def may_be_read(root: Path, name: str) -> bool:
     return True
 
 
-def _is_inside(target: Path, root: Path) -> bool:
-    """Whether a file lies below `root`, or among the blobs of the cached HuggingFace repository that `root` shows.
+def _is_inside(resolved: str, path: Path, root: Path) -> bool:
+    """Whether `path` below `root` is there below `root`, or among the blobs of the HuggingFace cache that `root` shows.
 
-    Such a cache keeps the bytes of `<repository>/snapshots/<revision>/<name>` in `<repository>/blobs`. Both paths are
-    resolved.
+    Such a cache keeps the bytes of `<repository>/snapshots/<revision>/<name>` in `<repository>/blobs`.
     """
+    if resolved == os.path.abspath(path) and ".." not in root.parts:  # noqa: PTH100 - no link on the way
+        return True
+    target, root = Path(resolved), root.resolve()
     if target.is_relative_to(root):
         return True
     return any(

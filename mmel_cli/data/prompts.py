@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmel_cli.data.base import Request, Source
+from mmel_cli.data.base import Read, Request, Source
 from mmel_cli.data.captions import check_caption
 from mmel_cli.data.paths import record_id, shown
 from mmel_cli.data.records import Seen
@@ -68,23 +68,23 @@ def prompted(source: Source, texts: tuple[str, ...]) -> Source:
     """An input whose images are explained for these texts."""
     decides = {"prompts (SHA-256)": hashlib.sha256(json.dumps(texts).encode()).hexdigest()}
     layout = f"{source.layout}; each image with {count(len(texts), 'prompt')}"
-    return replace(source, layout=layout, read=_Prompted(source, texts).read, decides=source.decides | decides)
+    return replace(source.changed(layout, lambda read: _Prompted(read, texts)), decides=source.decides | decides)
 
 
 @dataclass(frozen=True)
 class _Prompted:
     """Captions, masks, boxes and phrases of the input are of its captions, and do not apply."""
 
-    source: Source
+    read: Read
     texts: tuple[str, ...]
 
-    def read(self) -> Iterator[Sample | Failure]:
+    def __call__(self) -> Iterator[Sample | Failure]:
         """Each distinct image once, where it first stands, with every text in order.
 
         What is wrong with a caption is no fault here; an image that cannot be read stays a failure.
         """
         seen = Seen()
-        for entry in self.source:
+        for entry in self.read():
             image = (entry.image, entry.ref) if isinstance(entry, Sample) else entry.image
             if image is None:
                 yield entry

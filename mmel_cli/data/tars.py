@@ -11,7 +11,7 @@ from typing import Any
 from mmel_cli.data.base import Request, Source, refuse_caption, refuse_columns
 from mmel_cli.data.boxes import boxes_in
 from mmel_cli.data.captions import MAX_BYTES, NO_CAPTION, check_caption, decoded_line
-from mmel_cli.data.paths import SUFFIXES, escaped, is_image, record_id, resolve, shown, walk
+from mmel_cli.data.paths import SUFFIXES, escaped, is_image, record_id, resolve, shown, stem_of, suffix_of, walk
 from mmel_cli.data.phrases import phrases_in
 from mmel_cli.data.records import Seen, captions_in
 from mmel_cli.data.sidecar import CAPTION_SUFFIXES
@@ -40,7 +40,8 @@ def recognise(request: Request) -> Source | None:
     source = _Shards(request.folder, shards, request.caption_column)
     suffixes, more = source.look(), len(source.names) - 1
     first = shown(source.names[0]) + (f" and {more} more" if more else "")
-    return Source(request, f"tar shards ({first}; {suffixes})", source.read)
+    pieces = tuple(partial(source.piece, name) for name in source.names)
+    return Source(request, f"tar shards ({first}; {suffixes})", source.read, pieces=pieces)
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,17 @@ class _Shards:
     def read(self) -> Iterator[Sample | Failure]:
         """Entries in the order of shards and their members."""
         for name in self.names:
-            try:
-                path = resolve(self.root, name)
-                check_uncompressed(path)
-            except (RecordError, UsageError) as error:
-                yield Failure(escaped(name), "image", str(error))
-                continue
-            yield from self._shard(path, name)
+            yield from self.piece(name)
+
+    def piece(self, name: str) -> Iterator[Sample | Failure]:
+        """Entries of one shard."""
+        try:
+            path = resolve(self.root, name)
+            check_uncompressed(path)
+        except (RecordError, UsageError) as error:
+            yield Failure(escaped(name), "image", str(error))
+            return
+        yield from self._shard(path, name)
 
     def look(self) -> str:
         """What the first shard with images holds, by suffix.
@@ -98,9 +103,9 @@ class _Shards:
             yield Failure(f"{shard}/{key}", "pair", f"{shown(f'{shard}/{key}')}: has members of the same name")
             return
         images = [name for name in members if is_image(name) and not _is_mask(name)]
-        plain = [name for name in images if PurePosixPath(name).stem == PurePosixPath(key).name]
+        plain = [name for name in images if stem_of(name) == key]
         images = [name for name in images if name in plain or not plain or _own_caption(members, name)]
-        captioned = any(PurePosixPath(name).suffix in (*CAPTION_SUFFIXES, _JSON) for name in members)
+        captioned = any(suffix_of(name) in (*CAPTION_SUFFIXES, _JSON) for name in members)
         if not images and captioned:
             kinds = shown(", ".join(sorted(_kind(name) for name in members)))
             yield Failure(f"{shard}/{key}", "image", f"{shown(f'{shard}/{key}')}: has no image but {kinds}")
@@ -108,10 +113,11 @@ class _Shards:
             yield from self._image(f"{shard}/{name}", key, members[name], members)
 
     def _image(self, image: str, key: str, member: Member, members: dict[str, Member]) -> Iterator[Sample | Failure]:
-        where = shown(image)
+        where, stem = shown(image), stem_of(member.name)
         try:
-            notes = _notes(_of(members, member.name, key, _JSON))
-            mask = next((m for s in SUFFIXES if (m := _of(members, member.name, key, _MASK + s))), None)
+            notes = _notes(_of(members, stem, key, _JSON))
+            masks = SUFFIXES if any(_MASK in name for name in members) else ()
+            mask = next((m for s in masks if (m := _of(members, stem, key, _MASK + s))), None)
             boxes = boxes_in(notes.get("boxes"), where)
             captions = self._captions(members, member.name, key, notes)
             beside = partial(_mask_of, members, PurePosixPath(key).parent)
@@ -132,7 +138,7 @@ class _Shards:
         """Of the text beside the image, else of its .json."""
         if self.column is None:
             for suffix in CAPTION_SUFFIXES:
-                text = _of(members, name, key, suffix)
+                text = _of(members, stem_of(name), key, suffix)
                 if text is not None:
                     return [decoded_line(text.read(MAX_BYTES + 4), text.ref.key)]
             if not notes:
@@ -183,18 +189,18 @@ def _groups(path: Path, shard: str) -> Iterator[tuple[str, list[Member] | Record
 
 def _key(name: str) -> str:
     """webdataset's: the folder, and the base name up to its first dot."""
-    path = PurePosixPath(name)
-    return (path.parent / path.name.split(".", 1)[0]).as_posix()
+    begin = name.rfind("/") + 1
+    return name[:begin] + name[begin:].split(".", 1)[0]
 
 
 def _kind(name: str) -> str:
     """The suffix; of a mask both."""
-    path = PurePosixPath(name)
-    return f"{_MASK}{path.suffix}" if _is_mask(name) else path.suffix
+    suffix = suffix_of(name)
+    return f"{_MASK}{suffix}" if _is_mask(name) else suffix
 
 
 def _is_mask(name: str) -> bool:
-    return is_image(name) and PurePosixPath(name).with_suffix("").suffix == _MASK
+    return is_image(name) and suffix_of(stem_of(name)) == _MASK
 
 
 def _is_read(kind: str) -> bool:
@@ -202,13 +208,13 @@ def _is_read(kind: str) -> bool:
 
 
 def _own_caption(members: dict[str, Member], name: str) -> bool:
-    stem = PurePosixPath(name).with_suffix("").as_posix()
+    stem = stem_of(name)
     return any(f"{stem}{suffix}" in members for suffix in (*CAPTION_SUFFIXES, _JSON))
 
 
-def _of(members: dict[str, Member], image: str, key: str, suffix: str) -> Member | None:
+def _of(members: dict[str, Member], stem: str, key: str, suffix: str) -> Member | None:
     """The member that goes with an image: by its whole stem, else by the key."""
-    return members.get(f"{PurePosixPath(image).with_suffix('').as_posix()}{suffix}") or members.get(f"{key}{suffix}")
+    return members.get(f"{stem}{suffix}") or members.get(f"{key}{suffix}")
 
 
 def _mask_of(members: dict[str, Member], folder: PurePosixPath, given: dict[str, Any], where: str) -> ImageRef | None:

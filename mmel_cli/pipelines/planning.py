@@ -2,10 +2,11 @@
 
 import json
 import time
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from mmel_cli.archive import load_archive
@@ -72,7 +73,7 @@ def open_alone(run: Run, source: Source, rank: Rank | None, events: Events, labe
         events.message(f"{label}Going on: {count(len(done), 'record')} done")
     was, files = read_plan(folder / PLAN), tuple(path.name for path in shard_files(archive))
     temporary = unfinished(folder / PLAN)
-    plan = write_plan(temporary, head_of(run, files), _checked(entries(source, run.config), done))
+    plan = write_plan(temporary, head_of(run, files), checked_parts(source, done))
     same = was is not None and was.sha256 == plan.sha256
     if same and was is not None:
         plan = replace(plan, head=replace(plan.head, before=tuple(n for n in was.head.before if n in files)))
@@ -115,10 +116,10 @@ def entries(source: Source, config: RunConfig) -> Iterator[Sample | Failure]:
 
 
 class Cursor:
-    """The entries of shards, as they are asked for: one pass over the input, begun again for an earlier shard."""
+    """The entries of shards, as they are asked for: a pass over the input that skips parts, begun anew to go back."""
 
-    def __init__(self, source: Source, config: RunConfig, out: Path) -> None:
-        self._source, self._config, self._out = source, config, out
+    def __init__(self, source: Source, plan: Plan, out: Path) -> None:
+        self._source, self._plan, self._out = source, plan, out
         self._stream: Iterator[Sample | Failure] = iter(())
         self._at: int | None = None
 
@@ -128,8 +129,11 @@ class Cursor:
         Raises:
             UsageError: if they are not what the plan was made from.
         """
-        if self._at is None or self._at > shard.first:
-            self._stream, self._at = entries(self._source, self._config), 0
+        part = max(bisect_right(self._plan.parts, shard.first) - 1, 0)
+        begin = self._plan.parts[part]
+        if self._at is None or not begin <= self._at <= shard.first:
+            self._stream = chain.from_iterable(read() for read in self._source.parts[part:])
+            self._at = begin
         own = list(islice(self._stream, shard.first - self._at, shard.first - self._at + shard.entries))
         self._at = shard.first + shard.entries
         if digest(own) != shard.sha256:
@@ -140,8 +144,12 @@ class Cursor:
         return own
 
 
+def checked_parts(source: Source, done: CommittedRecords) -> Iterator[Iterator[Sample | Failure]]:
+    """The parts of an input; a record that is done must still stand for the same image and caption."""
+    return (_checked(read(), done) for read in source.parts)
+
+
 def _checked(stream: Iterable[Sample | Failure], done: CommittedRecords) -> Iterator[Sample | Failure]:
-    """The entries; a record that is done must still stand for the same image and caption."""
     for entry in stream:
         if isinstance(entry, Sample):
             done.check(entry)

@@ -54,7 +54,7 @@ class _Stream:
         run = lanes[0].run
         self._lanes, self._stop, self._events = lanes, stop, events
         self._plan = lanes[0].job.plan
-        self._cursor = Cursor(source, run.config, run.folder.path)
+        self._cursor = Cursor(source, self._plan, run.folder.path)
         self._loader = Loader(
             pool,
             run.config.image.limits,

@@ -6,7 +6,7 @@ and ends with a batch, so batches are those of one process that goes from the fi
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -62,6 +62,7 @@ class Plan:
     entries: int
     sha256: str
     shards: list[Shard] = field(repr=False)
+    parts: list[int] = field(repr=False)  # the first entry of each part of the input at which reading can begin
 
 
 def shard_entries(shard_size: int, batch_size: int) -> int:
@@ -83,9 +84,16 @@ def digest(entries: Iterable[Sample | Failure]) -> str:
     return total.hexdigest()
 
 
-def write_plan(path: Path, head: Head, entries: Iterable[Sample | Failure]) -> Plan:
-    """Read an input to its end and write the plan, to a file that is not yet the run's; one shard is in memory."""
-    entries, shards, total = iter(entries), list[Shard](), 0
+def write_plan(path: Path, head: Head, parts: Iterable[Iterable[Sample | Failure]]) -> Plan:
+    """Read an input to its end and write the plan, to a file that is not yet the run's; one shard is in memory.
+
+    Args:
+        path: of the plan.
+        head: what it is made from.
+        parts: of the input, one after the other; each is read once.
+    """
+    begins, shards, total = list[int](), list[Shard](), 0
+    entries = islice(_counted(parts, begins), head.limit)
     every = hashlib.sha256(f"{head.identity} {head.batch_size} {head.size}".encode())
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
@@ -96,9 +104,19 @@ def write_plan(path: Path, head: Head, entries: Iterable[Sample | Failure]) -> P
             every.update(f"{shard.entries} {shard.sha256}\n".encode())
             shards.append(shard)
             total += len(own)
-        sums = {"shards": len(shards), "entries": total, "sha256": every.hexdigest()}
+        sums = {"shards": len(shards), "entries": total, "sha256": every.hexdigest(), "parts": begins}
         file.write(json.dumps(sums) + "\n")
-    return Plan(head, total, every.hexdigest(), shards)
+    return Plan(head, total, every.hexdigest(), shards, begins)
+
+
+def _counted(parts: Iterable[Iterable[Sample | Failure]], begins: list[int]) -> Iterator[Sample | Failure]:
+    """All entries; `begins` takes the number of the first of each part."""
+    total = 0
+    for part in parts:
+        begins.append(total)
+        for entry in part:
+            total += 1
+            yield entry
 
 
 def unfinished(path: Path) -> Path:
@@ -114,7 +132,13 @@ def read_plan(path: Path) -> Plan | None:
         if (first.pop("format"), first.pop("version")) != (_FORMAT, _VERSION) or last["shards"] != len(middle):
             return None
         head = Head(**first | {"before": tuple(map(str, first["before"]))})
-        return Plan(head, int(last["entries"]), str(last["sha256"]), [_shard(line) for line in middle])
+        return Plan(
+            head,
+            int(last["entries"]),
+            str(last["sha256"]),
+            [_shard(line) for line in middle],
+            list(map(int, last["parts"])),
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
