@@ -55,7 +55,8 @@ OTHER = {
     "method.scales": [1], "method.gradient": "balanced-norms", "method.shifts": 5, "method.zooms": [0.8],
     "method.weights": "w", "archive.channels": "final",
     "archive.dtype": "float16",
-    "heatmap.colormap": "jet", "heatmap.panels": "side-by-side", "limit": 5, "heatmap.max_side": 100,
+    "heatmap.colormap": "jet", "heatmap.format": "webp", "heatmap.panels": "side-by-side", "heatmap.max_side": 100,
+    "limit": 5,
     "words.seed": 3, "words.phrase": "alone",
     "ranks.count": 2, "ranks.lease": 5.0,
 }  # fmt: skip

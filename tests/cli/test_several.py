@@ -51,7 +51,7 @@ def assert_same(run, other):
             assert (run / name).read_text() == (other / name).read_text()
     pictures = [sorted(p.name for p in (folder / "heatmaps").glob("*.jpg")) for folder in (run, other)]
     assert pictures[0] == pictures[1]
-    assert pictures[0]
+    assert bool(pictures[0]) == yaml.safe_load((run / "run.yaml").read_text())["config"]["heatmaps"]
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,10 @@ def test_numbers_are_what_maps_depend_on():
     }
     assert set(settings(flow.plain(), "pictures")) == {
         "heatmaps",
-        *(f"heatmap.{name}" for name in ("caption", "colormap", "max_side", "opacity", "panels", "percentile")),
+        *(
+            f"heatmap.{name}"
+            for name in ("caption", "colormap", "format", "max_side", "opacity", "panels", "percentile")
+        ),
     }
     assert fingerprint(numbers) == fingerprint(dict(reversed(numbers.items())))
 
