@@ -6,7 +6,7 @@ them. It is longer than others because it is the one list of what every command 
 
 import dataclasses
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, Self, cast
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,7 @@ from pydantic import (
     ValidationInfo,
     field_serializer,
     field_validator,
+    model_validator,
 )
 from pydantic.dataclasses import dataclass as validated
 
@@ -162,10 +163,26 @@ class MethodConfig(Section):
 
 
 class RanksConfig(Section):
-    """How many processes share the work."""
+    """How many processes share the work, and what starts them."""
 
     count: int = Field(default=1, ge=1, le=4096)
     lease: float = Field(default=60.0, ge=0.5)  # seconds without a sign of life until a shard is taken over
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None  # of a Ray cluster; None: one is started
+    cores: int = Field(default=1, ge=1)  # of an actor of Ray
+    gpus: float | None = Field(default=None, ge=0)  # of an actor of Ray; None: 1 where the cluster has any
+    restarts: int = Field(default=3, ge=0)  # of an actor of Ray
+
+    @property
+    def several(self) -> bool:
+        """Whether this process starts others, and does none of the work itself."""
+        return self.count > 1 or self.engine != "local"
+
+    @model_validator(mode="after")
+    def _address_of_ray(self) -> Self:
+        if self.address is not None and self.engine != "ray":
+            raise ValueError("address: goes with engine=ray (--engine ray)")
+        return self
 
 
 class RunConfig(Section):

@@ -59,9 +59,21 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     workers: Annotated[
         int | None, typer.Option("--workers", help="Threads that decode images and draw heatmaps. [default: 4]")
     ] = None,
+    heatmaps: Annotated[
+        bool | None,
+        typer.Option(
+            "--heatmaps/--no-heatmaps", help="Pictures; mmel report --heatmaps draws them later. [default: on]"
+        ),
+    ] = None,
     ranks: Annotated[
         int | None,
         typer.Option("--ranks", help="Processes that share the work; see below. [default: 1]"),
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="What starts ranks: local, or ray (extra: ray). [default: local]")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="A Ray cluster, host:port or auto; by default one is started here.")
     ] = None,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="This process is rank I of N; see below.")
@@ -150,7 +162,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         "device": device,
     }
     given |= {"dtype": dtype, "batch_size": batch_size, "workers": workers, "limit": limit}
-    given |= {"ranks.count": ranks}
+    given |= {"heatmaps": heatmaps, "ranks.count": ranks, "ranks.engine": engine, "ranks.address": address}
     given |= {"input.caption": caption, "input.caption_column": caption_column, "input.image_column": image_column}
     given |= {"input.prompts": prompts}
     given |= {"against.other": True} if against == _OTHER else {"against.text": against}
@@ -164,9 +176,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         return
     if out is None:
         raise UsageError("--out is missing: give the run folder, for example --out runs/first")
-    rank = rank_of(shard, os.environ) if configs[0].ranks.count == 1 else None
+    rank = rank_of(shard, os.environ) if not configs[0].ranks.several else None
     if shard is not None and rank is None:
-        raise UsageError("--shard and --ranks: a process is one rank, or starts several; leave one out")
+        raise UsageError("--shard: this process is a rank, and --ranks and --engine start ranks; leave one out")
     if rank is not None:
         console.say(f"Rank {rank.number} of {rank.of}")
     # before the progress bar, since downloads have bars of their own

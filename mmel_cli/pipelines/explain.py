@@ -160,7 +160,7 @@ def explain_folders(
     Raises:
         UsageError: also for a rank that is to overwrite what the others write.
     """
-    if rank is None and next(iter(places.values())).ranks.count > 1:
+    if rank is None and next(iter(places.values())).ranks.several:
         return explain_by_ranks(source_path, places, overwrite=overwrite, events=events)
     if rank is not None and overwrite:
         raise UsageError("--overwrite: a rank would remove what the others write; remove the folder first")
@@ -183,7 +183,7 @@ def explain_folders(
             _job(run, source, rank, events, label) if mine else join(run)
             for run, mine, label in zip(runs, alone, labels, strict=True)
         ]
-        whole = run_shards(runs, jobs, source, stop, events)
+        whole = run_shards(runs, jobs, source, stop, events, rank)
         shared = [run.info.method for run in runs] if len(runs) > 1 else []
         seconds = time.monotonic() - started
         summaries = [

@@ -87,6 +87,8 @@ class Lane:
         self._leases = Leases(path / FOLDER, config.ranks.lease)
         self._tasks: dict[int, _Task] = {}
         self._pending: _Pending | None = None
+        self._writer = ThreadPoolExecutor(1)  # compresses and writes a shard while the next is explained
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
         self._leases.__enter__()
@@ -96,10 +98,12 @@ class Lane:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            self._wait()
             if kind is None or not issubclass(kind, ArchiveError):
                 for number in list(self._tasks):
-                    self._commit(self._tasks[number], complete=False)
+                    self._commit(self._tasks.pop(number), complete=False)
         finally:
+            self._writer.shutdown()
             self._leases.__exit__(kind, error, trace)
 
     @property
@@ -114,6 +118,11 @@ class Lane:
             if shard.number not in self.finished and self._is_complete(shard):
                 self.finished.add(shard.number)
         return len(self.finished) == len(self.job.plan.shards)
+
+    def finished_earlier(self, shard: Shard) -> bool:
+        """Whether a shard was finished by an earlier call."""
+        note = read_note(self.run.folder.path, shard.name, self.job.plan.sha256)
+        return note is not None and note.complete and note.call < self.job.state.call
 
     def claim(self, shard: Shard) -> bool:
         """Take a shard that nobody has finished or holds."""
@@ -169,8 +178,19 @@ class Lane:
         return {failure.id for failure in failures}
 
     def flush(self) -> None:
-        """Archive what is pending."""
+        """Archive what is pending, and wait until it is written.
+
+        Raises:
+            ArchiveError: if a shard cannot be written.
+        """
         self._archive()
+        self._wait()
+
+    def _wait(self) -> None:
+        """For the shard that is being written: one at a time, so that memory holds no more."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def _done(self, task: _Task, record_id: object) -> bool:
         return record_id in task.done or record_id in self.job.before
@@ -188,11 +208,11 @@ class Lane:
             picture.result()
         pending.task.records += pending.explanations
         if pending.last:
-            self._commit(pending.task, complete=True)
+            self._wait()
+            self._writing = self._writer.submit(self._commit, self._tasks.pop(pending.task.shard.number), complete=True)
 
     def _commit(self, task: _Task, *, complete: bool) -> None:
         """Write a shard and its note, and give it back; what another process has taken over meanwhile is that one's."""
-        del self._tasks[task.shard.number]
         task.close()
         folder, plan = self.run.folder.path, self.job.plan.sha256
         written = task.lease.mine() and (

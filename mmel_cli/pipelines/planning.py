@@ -31,6 +31,7 @@ class Rank:
     number: int
     of: int
     job: str | None = None  # what tells the processes of one start from those of another; None: not known
+    driven: bool = False  # whether what it says goes to a process that listens to all ranks
 
     def begins(self, state: notes.State) -> bool:
         """Whether failures of a run that has ended are tried again, as by every new call."""

@@ -25,19 +25,25 @@ def main() -> None:
 
 
 def _work(work: dict[str, Any]) -> None:
+    from mmel_cli.errors import UsageError  # noqa: PLC0415
     from mmel_cli.pipelines.explain import explain_folders  # noqa: PLC0415
     from mmel_cli.pipelines.planning import Rank  # noqa: PLC0415
     from mmel_cli.pipelines.ranks import plain  # noqa: PLC0415
     from mmel_cli.runs import Events  # noqa: PLC0415
     from mmel_cli.sections import RunConfig  # noqa: PLC0415
 
+    try:
+        os.chdir(work["folder"])
+    except OSError as error:
+        where = f"{os.uname().nodename}: {work['folder']}"
+        raise UsageError(f"{where} cannot be entered; ranks need the same folders on every machine") from error
     events = Events(
         lambda text: _say(message=text),
         lambda total: _say(total=total),
         lambda done, failed: _say(progress=[done, failed]),
     )
     places = {Path(out): RunConfig.model_validate(config) for out, config in work["places"].items()}
-    rank = Rank(work["rank"], work["of"], work["job"])
+    rank = Rank(work["rank"], work["of"], work["job"], driven=True)
     summaries, _ = explain_folders(Path(work["source"]), places, overwrite=False, events=events, rank=rank)
     _say(summaries=plain(summaries))
 

@@ -1,26 +1,23 @@
-"""Several processes on one run: which of them this one is, and local ones started, listened to and stopped."""
+"""Several processes on one run: which of them this one is; ranks started by an engine, listened to and stopped."""
 
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
-import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, Protocol
 
 from mmel_cli.config import RunConfig
 from mmel_cli.errors import ArchiveError, MmelError, ModelError, UsageError
 from mmel_cli.names import count
+from mmel_cli.pipelines.local_ranks import local_ranks
 from mmel_cli.pipelines.planning import Rank
+from mmel_cli.pipelines.rank_process import Said
+from mmel_cli.pipelines.ray_ranks import ray_ranks
 from mmel_cli.runs import EXPLAINED, Events, RunFolder, Stop
 from mmel_cli.runs.folder import SUMMARY
 from mmel_cli.runs.summary import Summary
@@ -51,36 +48,56 @@ def rank_of(shard: str | None, environment: Mapping[str, str]) -> Rank | None:
     return None
 
 
+class Worker(Protocol):
+    """A rank, wherever it runs: a process here (rank_process.py), or an actor of Ray (ray_ranks.py)."""
+
+    def poll(self) -> Said:
+        """What it has said since the last call; never waits."""
+
+    def stop(self, number: int, /) -> None:
+        """Pass a signal on, so that it commits what it has and ends."""
+
+
+Engine = Callable[[Mapping[str, Any], RunConfig], AbstractContextManager[Sequence[Worker]]]
+"""Starts the ranks that a configuration asks for, each with the work and its number; they end with the block."""
+
+ENGINES: dict[str, Engine] = {"local": local_ranks, "ray": ray_ranks}
+
+
 @dataclass
-class _Child:
-    """A process that was started here, and what it has said."""
+class _Heard:
+    """A rank, and what came of it."""
 
     rank: int
-    process: subprocess.Popen[str]
+    worker: Worker
+    ending: str | None = None  # None: it goes on
     says: dict[str, Any] = field(default_factory=dict)  # "error" or "summaries", at its end
 
-    def listen(self, events: Events) -> None:
-        """Pass on what it says, until it ends; what every rank says alike is passed on once, from the first."""
-        for line in self.process.stdout or ():
+    def listen(self, events: Events) -> bool:
+        """Pass on what it says; what every rank says alike is passed on once, from the first. Whether it goes on."""
+        said = self.worker.poll()
+        self.ending = None if said.running else said.ending
+        for line in said.lines:
             try:
-                said = json.loads(line)
+                told = json.loads(line)
             except ValueError:
                 continue
-            if "progress" in said:
-                events.progress(*said["progress"])
-            elif "total" in said:
-                events.total(said["total"])
-            elif "message" in said:
-                if self.rank == 0 or "Warning" in said["message"]:
-                    events.message(said["message"])
+            if "progress" in told:
+                events.progress(*told["progress"])
+            elif "total" in told:
+                events.total(told["total"])
+            elif "message" in told:
+                if self.rank == 0 or "Warning" in told["message"]:
+                    events.message(told["message"])
             else:
-                self.says |= said
+                self.says |= told
+        return said.running
 
 
 def explain_by_ranks(
     source: Path, places: Mapping[Path, RunConfig], *, overwrite: bool, events: Events
 ) -> tuple[list[Summary], int | None]:
-    """Start the ranks that the configuration asks for, one a GPU or each with its share of the cores, and see them end.
+    """Start the ranks that the configuration asks for, with the engine that it names, and see them end.
 
     A rank that dies does not end the others, which take over its shards.
 
@@ -96,75 +113,32 @@ def explain_by_ranks(
                 pass
     configs = {str(out): config.plain() for out, config in places.items()}
     work = {"source": str(source), "places": configs, "of": first.ranks.count, "job": uuid.uuid4().hex}
-    with stop.watch():
-        children = [_start(work, rank, first) for rank in range(first.ranks.count)]
-        listeners = [threading.Thread(target=child.listen, args=(events,), daemon=True) for child in children]
-        for listener in listeners:
-            listener.start()
+    work["folder"] = os.getcwd()  # noqa: PTH109 - what relative paths are relative to
+    with stop.watch(), ENGINES[first.ranks.engine](work, first) as workers:
+        heard = [_Heard(rank, worker) for rank, worker in enumerate(workers)]
         told = False
-        while any(child.process.poll() is None for child in children):
+        while any([one.listen(events) for one in heard]):  # noqa: C419 - all are listened to
             if stop.signal is not None and not told:
                 told = True
-                for child in children:
-                    child.process.send_signal(stop.signal)
+                for one in heard:
+                    one.worker.stop(stop.signal)
             time.sleep(_POLL)
-        for listener in listeners:
-            listener.join()
-    return _outcome(children, list(places), events), stop.signal
+    return _outcome(heard, list(places), events), stop.signal
 
 
-def shares(ranks: int, cores: Sequence[int]) -> list[list[int]]:
-    """The cores of each rank: consecutive ones, or all where there are fewer cores than ranks."""
-    if ranks > len(cores):
-        return [list(cores)] * ranks
-    ends = [len(cores) * number // ranks for number in range(ranks + 1)]
-    return [list(cores[a:b]) for a, b in pairwise(ends)]
-
-
-def _start(work: Mapping[str, Any], rank: int, config: RunConfig) -> _Child:
-    """A process of its own session, so that Ctrl-C reaches it from here, and once."""
-    environment = dict(os.environ)
-    for name in ("RANK", "WORLD_SIZE", "SLURM_ARRAY_TASK_ID"):
-        environment.pop(name, None)
-    gpus = torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
-    cores: list[int] = []
-    if gpus:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        known = visible if len(visible) == gpus else [str(number) for number in range(gpus)]
-        environment["CUDA_VISIBLE_DEVICES"] = known[rank % gpus]
-    elif hasattr(os, "sched_getaffinity"):
-        cores = shares(config.ranks.count, sorted(os.sched_getaffinity(0)))[rank]
-        threads = max(1, len(os.sched_getaffinity(0)) // config.ranks.count)
-        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mmel_cli.pipelines.rank"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
-    assert process.stdin is not None  # noqa: S101 - a pipe
-    process.stdin.write(json.dumps(dict(work) | {"rank": rank, "cores": cores}) + "\n")
-    process.stdin.flush()  # and stays open: its end tells the rank that this process is gone
-    return _Child(rank, process)
-
-
-def _outcome(children: Sequence[_Child], outs: Sequence[Path], events: Events) -> list[Summary]:
+def _outcome(heard: Sequence[_Heard], outs: Sequence[Path], events: Events) -> list[Summary]:
     """The summaries of the run as a whole."""
-    whole = [child for child in children if "summaries" in child.says]
-    for child in children:
-        if child not in whole and whole:
-            events.message(f"Warning: rank {child.rank} ended early ({_why(child)}); the others took its shards over")
+    whole = [one for one in heard if "summaries" in one.says]
+    for one in heard:
+        if one not in whole and whole:
+            events.message(f"Warning: rank {one.rank} ended early ({_why(one)}); the others took its shards over")
     if not whole:
-        error = next((child.says["error"] for child in children if "error" in child.says), None)
+        error = next((one.says["error"] for one in heard if "error" in one.says), None)
         if error is None:
-            text = (
-                f"{count(len(children), 'rank')} ended early ({_why(children[0])}); run the same command again to go on"
-            )
+            text = f"{count(len(heard), 'rank')} ended early ({_why(heard[0])}); run the same command again to go on"
             raise MmelError(text)
         raise _ERRORS.get(error["kind"], MmelError)(error["message"])
-    by_out = [[Summary(**child.says["summaries"][number]) for child in whole] for number in range(len(outs))]
+    by_out = [[Summary(**one.says["summaries"][number]) for one in whole] for number in range(len(outs))]
     return [
         Summary(**json.loads((out / SUMMARY).read_text("utf-8")))
         if any(summary.complete for summary in said)
@@ -173,11 +147,8 @@ def _outcome(children: Sequence[_Child], outs: Sequence[Path], events: Events) -
     ]
 
 
-def _why(child: _Child) -> str:
-    if "error" in child.says:
-        return str(child.says["error"]["message"])
-    code = child.process.returncode
-    return f"signal {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
+def _why(one: _Heard) -> str:
+    return str(one.says["error"]["message"]) if "error" in one.says else str(one.ending)
 
 
 def plain(summaries: Sequence[Summary]) -> list[dict[str, Any]]:

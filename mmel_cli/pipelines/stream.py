@@ -14,15 +14,18 @@ from functools import partial
 from mmel_cli.data import Source
 from mmel_cli.pipelines.batches import Loader, by_count
 from mmel_cli.pipelines.lane import Lane, Run
-from mmel_cli.pipelines.planning import Cursor, Job
+from mmel_cli.pipelines.planning import Cursor, Job, Rank
 from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.runs import Events, Stop
+from mmel_cli.runs.plan import Shard
 from mmel_cli.types import Failure, Sample
 
 _POLL = 0.2  # seconds between looks at shards that others hold
 
 
-def run_shards(runs: Sequence[Run], jobs: Sequence[Job], source: Source, stop: Stop, events: Events) -> bool:
+def run_shards(
+    runs: Sequence[Run], jobs: Sequence[Job], source: Source, stop: Stop, events: Events, rank: Rank | None = None
+) -> bool:
     """Work on the shards of one plan, for every run folder at once, until all are finished or a signal comes.
 
     Args:
@@ -31,6 +34,7 @@ def run_shards(runs: Sequence[Run], jobs: Sequence[Job], source: Source, stop: S
         source: the input.
         stop: asked after each batch.
         events: told of entries as they pass.
+        rank: which of several processes this is.
 
     Returns:
         Whether every shard of every folder is finished.
@@ -38,10 +42,11 @@ def run_shards(runs: Sequence[Run], jobs: Sequence[Job], source: Source, stop: S
     with ExitStack() as stack:
         pool = runs[-1].folder.pool(runs[0].config.workers)  # the folder that is left first
         lanes = [stack.enter_context(Lane(run, job, pool)) for run, job in zip(runs, jobs, strict=True)]
-        stream = _Stream(lanes, source, pool, stop, events)
+        stream = _Stream(lanes, source, pool, stop, events, rank)
         while not stream.over():
             if not stream.all_that_is_free():
                 time.sleep(_POLL)
+        stream.tell_others()
         return all(lane.complete for lane in lanes)
 
 
@@ -49,10 +54,16 @@ class _Stream:
     """Batches of the shards that are free; the next shard is claimed when its first batch is to be decoded."""
 
     def __init__(
-        self, lanes: Sequence[Lane], source: Source, pool: ThreadPoolExecutor, stop: Stop, events: Events
+        self,
+        lanes: Sequence[Lane],
+        source: Source,
+        pool: ThreadPoolExecutor,
+        stop: Stop,
+        events: Events,
+        rank: Rank | None,
     ) -> None:
         run = lanes[0].run
-        self._lanes, self._stop, self._events = lanes, stop, events
+        self._lanes, self._stop, self._events, self._rank = lanes, stop, events, rank
         self._plan = lanes[0].job.plan
         self._cursor = Cursor(source, self._plan, run.folder.path)
         self._loader = Loader(
@@ -88,6 +99,23 @@ class _Stream:
             lane.flush()
         return some
 
+    def tell_others(self) -> None:
+        """Pass the entries of shards that others have finished."""
+        for shard in self._plan.shards:
+            self._tell(shard)
+
+    def _tell(self, shard: Shard) -> None:
+        """Pass a shard's entries if others have finished it; where one process listens to all ranks, each once."""
+        if shard.number in self._told | self._own or any(shard.number not in lane.finished for lane in self._lanes):
+            return
+        self._told.add(shard.number)
+        if self._rank is None or not self._rank.driven:
+            mine = True
+        else:
+            mine = self._rank.number == 0 and all(lane.finished_earlier(shard) for lane in self._lanes)
+        if mine:
+            self._events.progress(shard.entries, 0)
+
     def __contains__(self, record_id: object) -> bool:
         """Whether no lane has anything to do for a record of the batch that is begun now."""
         number = self._places[-1][0]
@@ -100,12 +128,7 @@ class _Stream:
                 return
             claimed = [lane.claim(shard) for lane in self._lanes]  # each its own
             if not any(claimed):
-                if (
-                    all(shard.number in lane.finished for lane in self._lanes)
-                    and shard.number not in self._told | self._own
-                ):
-                    self._told.add(shard.number)
-                    self._events.progress(shard.entries, 0)
+                self._tell(shard)
                 continue
             self._own.add(shard.number)
             left = shard.entries

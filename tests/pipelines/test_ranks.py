@@ -17,12 +17,14 @@ import yaml
 
 from mmel_cli.archive.writer import write_once
 from mmel_cli.errors import UsageError
+from mmel_cli.pipelines.local_ranks import shares
 from mmel_cli.pipelines.planning import Rank
-from mmel_cli.pipelines.ranks import rank_of, shares
+from mmel_cli.pipelines.ranks import rank_of
 from mmel_cli.runs.leases import Leases
 from mmel_cli.runs.plan import read_plan
 
 SETTINGS = ["--batch-size", 5, "--set", "archive.shard_size=4", "--set", "ranks.lease=3", "--workers", 1, "--json"]
+KILLS = int(os.environ.get("MMEL_KILLS", "1"))
 _LEAST = 0.3  # of a run's time, before which nothing is worth killing
 
 
@@ -185,15 +187,54 @@ def children(pid):
     return every
 
 
-@pytest.mark.parametrize("who", [pytest.param("driver", marks=pytest.mark.slow), "rank"])
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["rank", "driver"])
 def test_a_kill_loses_nothing(who, run, one, tmp_path):
-    campaign(lambda out: run(out, "--ranks", 2), one, tmp_path, 1, who)
+    """MMEL_KILLS=20 makes a campaign of it."""
+    assert campaign(lambda out: run(out, "--ranks", 2), one, tmp_path, KILLS, who) >= KILLS // 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("who", "kills"), [("rank", 20), ("driver", 10)])
-def test_many_kills_lose_nothing(who, kills, run, one, tmp_path):
-    assert campaign(lambda out: run(out, "--ranks", 2), one, tmp_path, kills, who) >= kills // 2
+def test_actors_of_ray_give_the_archive_of_one_process_though_they_are_killed(run, one, tmp_path):
+    pytest.importorskip("ray")
+    killed, chance = 0, random.Random("actor")
+    for number in range(KILLS):
+        out = tmp_path / f"run{number}"
+        process = run(out, "--engine", "ray", "--ranks", 2)
+        deadline = time.monotonic() + 120
+        while not list((out / "shards").glob("*.json")) and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 0.5) * one[1])
+        for victim in actors(process.pid)[:1]:
+            os.kill(victim, signal.SIGKILL)
+            killed += 1
+        ended(process)
+        assert_same(out, one)
+    assert killed >= KILLS // 2
+
+
+def actors(pid):
+    """The workers of Ray that hold ranks, below a process."""
+    names = {
+        child: Path(f"/proc/{child}/cmdline").read_bytes() for child in below(pid) if Path(f"/proc/{child}").exists()
+    }
+    return [child for child, name in names.items() if b"ray::" in name and b"Actor" in name]
+
+
+def below(pid):
+    """All processes that a process has started, and those that these have."""
+    own = children(pid)
+    return own + [lower for child in own for lower in below(child)]
+
+
+def test_ray_that_is_not_there_or_has_no_room_is_said_so(mmel, broken, tiny, tmp_path, monkeypatch):
+    command = ["explain", broken, "--out", tmp_path / "run", "--model", tiny]
+    code, _, err = mmel(*command, "--address", "somewhere:1")
+    assert (code, "goes with engine=ray" in err) == (2, True), err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, err = mmel(*command, "--engine", "ray")
+    assert (code, "pip install 'mmel-cli[ray]'" in err) == (2, True), err
+    assert not (tmp_path / "run/archive").exists()
 
 
 def test_a_plan_covers_the_input_once_and_begins_shards_with_batches(run, one, tmp_path):

@@ -1,0 +1,40 @@
+"""Ranks on this machine: one a GPU, or each with its share of the cores."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from mmel_cli.config import RunConfig
+from mmel_cli.pipelines.rank_process import RankProcess
+
+
+@contextmanager
+def local_ranks(work: Mapping[str, Any], config: RunConfig) -> Iterator[list[RankProcess]]:
+    """As many processes as the configuration asks for; each gets `work` with its number as "rank"."""
+    yield [_start(dict(work) | {"rank": rank}, rank, config) for rank in range(config.ranks.count)]
+
+
+def shares(ranks: int, cores: Sequence[int]) -> list[list[int]]:
+    """The cores of each rank: consecutive ones, or all where there are fewer cores than ranks."""
+    if ranks > len(cores):
+        return [list(cores)] * ranks
+    ends = [len(cores) * number // ranks for number in range(ranks + 1)]
+    return [list(cores[a:b]) for a, b in pairwise(ends)]
+
+
+def _start(work: Mapping[str, Any], rank: int, config: RunConfig) -> RankProcess:
+    gpus = torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
+    if gpus:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        known = visible if len(visible) == gpus else [str(number) for number in range(gpus)]
+        return RankProcess(work, {"CUDA_VISIBLE_DEVICES": known[rank % gpus]})
+    if not hasattr(os, "sched_getaffinity"):
+        return RankProcess(work)
+    every = sorted(os.sched_getaffinity(0))
+    threads = str(max(1, len(every) // config.ranks.count))
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+    return RankProcess(work, limits, shares(config.ranks.count, every)[rank])

@@ -1,0 +1,71 @@
+"""A rank as a process of its own: started, listened to, stopped; it ends by itself once whoever started it is gone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_OWN = ("RANK", "WORLD_SIZE", "SLURM_ARRAY_TASK_ID")  # which rank the starter is, and no business of this one
+
+
+@dataclass(frozen=True)
+class Said:
+    """What came of a rank since it was asked last: lines of JSON, whether it goes on, and how it ended."""
+
+    lines: list[str]
+    running: bool
+    ending: str = ""
+
+
+class RankProcess:
+    """A process that works on a run; its environment is this process's, but for what is given.
+
+    Args:
+        work: what it does (pipelines/rank.py reads it).
+        environment: variables that it gets besides.
+        cores: those that it may run on; none: all.
+    """
+
+    def __init__(
+        self, work: Mapping[str, Any], environment: Mapping[str, str] | None = None, cores: Sequence[int] = ()
+    ) -> None:
+        kept = {name: value for name, value in os.environ.items() if name not in _OWN}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mmel_cli.pipelines.rank"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=kept | dict(environment or {}),
+            start_new_session=True,  # so that Ctrl-C comes to it from here, and once
+        )
+        assert self._process.stdin is not None  # noqa: S101 - a pipe
+        self._process.stdin.write(json.dumps(dict(work) | {"cores": list(cores)}) + "\n")
+        self._process.stdin.flush()  # and stays open: its end tells the rank that this process is gone
+        self._lines = deque[str]()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def poll(self) -> Said:
+        """What it has said since the last call."""
+        running = self._process.poll() is None
+        if not running:
+            self._listener.join()
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        return Said(lines, running, "" if running else _ending(self._process.returncode))
+
+    def stop(self, number: int) -> None:
+        """Pass a signal on."""
+        self._process.send_signal(number)
+
+    def _listen(self) -> None:
+        self._lines.extend(self._process.stdout or ())
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
