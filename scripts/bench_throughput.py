@@ -8,7 +8,8 @@ times every row in turn; the table has medians. Of one batch, prepared before: b
 ceiling); the published Grad-ECLIP, pytorch-grad-cam and captum (rivals.py says how; always float32); our methods as
 `mmel explain` runs a batch, without word values and marks. End to end: `mmel explain` of --end-to-end from JPEG files
 and from a tar, with and without pictures, all else as it is by default but without the report; loading the model is
-not in it. Memory: the largest of this process while the row ran, model included, and of the device.
+not in it. Memory: the largest of this process while the row ran, model included, and of the device. Then, as
+`mmel explain --profile` says it, where the time of the last run went.
 
 pytorch-grad-cam and captum are the extra `bench`; a row whose package is not here is left out, and named.
 """
@@ -34,11 +35,14 @@ from mmel_cli.model import Adapter
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.explain import explain
+from mmel_cli.runs import Events
+from mmel_cli.runs.clock import Clock
+from mmel_cli.runs.profile import Ran, profile
 
 SIZE = (640, 480)
 FEW = 2  # pairs of a row that looks at an image many times
 BARE = "bare forward of both towers (transformers)"
-Work = Callable[[], object]
+Work = Callable[..., object]
 
 
 @dataclass
@@ -173,10 +177,11 @@ def _whole_runs(setting: Setting) -> Iterator[Row]:
                     }
                 )
 
-                def run(source: str = source, config: object = config) -> None:
+                def run(source: str = source, config: object = config, clock: Clock | None = None) -> None:
                     out = setting.place / f"run-{setting.name}-{next(numbers)}"
                     with patch("mmel_cli.pipelines.explain.load_model", lambda *_: setting.model):
-                        summary, _ = explain(setting.place / source, out, config)
+                        events = Events(clock=clock or Clock())
+                        summary, _ = explain(setting.place / source, out, config, events=events)
                     assert (summary.done, summary.failed) == (args.pairs, 0)  # noqa: S101 - a rate of failures is none
 
                 name = f"mmel explain --method {method}, {kind}, {'pictures' if pictures else 'no pictures'}"
@@ -191,6 +196,14 @@ def table(name: str, rows: list[Row]) -> str:
         host, device = (f"{max(peaks):.0f}" if peaks else "-" for peaks in (row.host, row.device))
         lines.append(f"| {row.name} | {row.rate:.2f} | {row.rate / ceiling:.3f} | {host} | {device} |")
     return "\n".join(lines)
+
+
+def where_the_time_goes(row: Row, workers: int) -> list[str]:
+    """Of one more whole run, timed part by part."""
+    clock = Clock(on=True)
+    row.work(clock=clock)
+    clock.end()
+    return ["", f"{row.name}:", "", *(f"    {line}" for line in profile(clock, Ran(row.pairs, workers)))]
 
 
 def matched(rows: list[Row], args: argparse.Namespace) -> list[str]:
@@ -234,6 +247,8 @@ def main() -> None:
                     meter.measure(row)
             about = f"{name}, {args.dtype}, batch {args.batch_size}, {args.device}, {torch.get_num_threads()} threads"
             print("\n".join(["", table(about, rows), *matched(rows, args)]), flush=True)
+            if rows[-1].name.startswith("mmel explain"):
+                print("\n".join(where_the_time_goes(rows[-1], args.workers)), flush=True)
 
 
 if __name__ == "__main__":

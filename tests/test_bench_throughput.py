@@ -62,6 +62,8 @@ def test_every_row_is_measured_and_what_is_not_installed_is_named(scripts, monke
     ceiling = rates["bare forward of both towers (transformers)"]
     for name, rate, share, _ in rows:
         assert float(share) == pytest.approx(float(rate) / ceiling, abs=0.01), name
+    assert "    Where the time went: " in printed
+    assert "waiting for pictures" in printed
     steps = re.search(r"captum takes so many steps: grad-eclip [\d.]+, mmel ([\d.]+), flow", printed)
     assert float(steps[1]) == pytest.approx(
         2 * rates["captum, integrated gradients of 2 steps (float32)"] / rates["mmel"], rel=0.1

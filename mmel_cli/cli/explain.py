@@ -61,6 +61,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N entries of INPUT.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in the folder.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read INPUT and check settings, explain nothing.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say at the end where the time went, and what to do about it.")
+    ] = False,
     json: options.Json = False,
     settings: Annotated[list[str] | None, options.setting("method.layers=last")] = None,
 ) -> None:
@@ -117,6 +120,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     The report, index.html, is written at the end; --set report=false leaves it out, and mmel report makes it later. One
     that cannot be written is a warning: the records are safe.
 
+    --profile ends with the seconds, the share and the pairs a second of each part of the run, and names the bottleneck,
+    on stderr. Decoding and drawing go on in threads beside the model: what is told of them is how long the model waited
+    for them, and beside it how long they were busy. On a GPU each part waits for the device, which costs a little.
+
     A complete run ends with the highest, the lowest and the oddest records and with commands to go on; what makes a
     record odd is said there. --json has them under highlights.
 
@@ -126,6 +133,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     from mmel_cli.config import load_config, load_configs  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines import explain as pipeline  # noqa: PLC0415
     from mmel_cli.runs import Events  # noqa: PLC0415
+    from mmel_cli.runs.clock import Clock  # noqa: PLC0415
 
     given: dict[str, Any] = {
         "model": model,
@@ -152,13 +160,17 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     places = pipeline.folders_of(out, configs) if several else [out]
     pipeline.fetch(source, places, configs[0], console.say, overwrite=overwrite)
     with console.reporter() as report:
-        events = Events(report.message, report.total, report.progress)
+        clock = Clock(on=profile)
+        events = Events(report.message, report.total, report.progress, clock)
         if several:
             summaries, stopped = pipeline.explain_several(source, out, configs, overwrite=overwrite, events=events)
         else:
             summary, stopped = pipeline.explain(source, out, configs[0], overwrite=overwrite, events=events)
             summaries = {summary.method: summary}
+    clock.end()
     _show(summaries, several=several, json=json)
+    if profile:
+        _show_profile(clock, next(iter(summaries.values())), configs[0].workers)
     if stopped is not None:
         console.say("Stopped: what is finished is saved; run the same command again to go on")
         raise typer.Exit(EXIT_TERMINATED if stopped == signal.SIGTERM else EXIT_INTERRUPTED)
@@ -189,6 +201,14 @@ def _show(summaries, *, several: bool, json: bool) -> None:  # type: ignore[no-u
     first = next(iter(summaries.values()))
     if first.done and first.complete:  # the scores of all methods are those of one model
         highlights.show(Path(first.out), [Path(summary.out) for summary in summaries.values()], json=False)
+
+
+def _show_profile(clock, summary, workers: int) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch
+    """Where the time went, on stderr."""
+    from mmel_cli.runs.profile import Ran, profile  # noqa: PLC0415 - as above
+
+    for line in profile(clock, Ran(summary.done - summary.resumed, workers)):
+        console.say(line)
 
 
 def _plain(summary) -> dict[str, Any]:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch

@@ -195,6 +195,7 @@ def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], source: So
         method, limits = find_method(config.method.name), config.image.limits
         signs = matched.signs(config, folder)
         engine = Engine.build(model, method, config.method.params, limits, left_out=left_out, words=parts, signs=signs)
+        engine = engine.timed(events.clock)
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
         info = run_info(engine, config, source)
@@ -265,7 +266,7 @@ class _Pass:
     def _batches(self, pool: ThreadPoolExecutor, lanes: Sequence[Lane]) -> Iterator[Batch]:
         config, model = self.runs[0].config, self.runs[0].engine.model
         preprocess = partial(model.preprocess, geometry=config.image.geometry)
-        loader = Loader(pool, config.image.limits, preprocess, lanes[0].keep, whole=True)
+        loader = Loader(pool, config.image.limits, preprocess, lanes[0].keep, whole=True, clock=self.events.clock)
         return loader.batches(by_count(self._checked(), config.batch_size), _DoneInAll(lanes))
 
     def _checked(self) -> Iterator[Sample | Failure]:

@@ -15,6 +15,7 @@ from mmel_cli.pipelines.pictures import PICTURES, Painter, drawn_as, read_drawn
 from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.render import ENDINGS
 from mmel_cli.runs import CommittedRecords, Events, RunFolder
+from mmel_cli.runs.clock import Part
 from mmel_cli.runs.folder import ARCHIVE, DRAWN, HEATMAPS, THUMBNAILS
 from mmel_cli.types import Explanation, Failure, RunInfo
 
@@ -59,7 +60,8 @@ class Lane:
         path, config = run.folder.path, run.config
         words = cast("WordOptions", config.words)
         self._writer = stack.enter_context(ShardWriter(path / ARCHIVE, run.info, config.archive))
-        self._painter = Painter(path, config.heatmap, pool, words.phrase) if config.heatmaps else None
+        self._clock = events.clock
+        self._painter = Painter(path, config.heatmap, pool, words.phrase, self._clock) if config.heatmaps else None
         self._pending = _Pending()
 
     @property
@@ -83,7 +85,8 @@ class Lane:
         failures = [failure for failure in failures if failure.id not in done]
         finished = self._finished
         shown = new + ([finished[s.id] for s in batch.samples if s.id in done] if finished else [])
-        pictures = self._painter.start(shown, batch) if self._painter else []
+        with self._clock.part(Part.PICTURES):
+            pictures = self._painter.start(shown, batch) if self._painter else []
         self._archive()
         self._pending = _Pending(new, pictures)
         self.run.folder.failures.add([*(f for f in batch.failures if not self._done_before(f)), *failures])
@@ -92,6 +95,8 @@ class Lane:
     def end(self) -> None:
         """Archive what is pending; note what the pictures look like once all are drawn."""
         self._archive()
+        with self._clock.part(Part.ARCHIVE):
+            self._writer.commit()
         if self._painter and not self.run.folder.stop.asked():
             if self._finished is not None:  # drawn anew, perhaps in another format
                 self.run.folder.remove_pictures(HEATMAPS, but=ENDINGS[self._painter.options.format])
@@ -103,9 +108,11 @@ class Lane:
 
     def _archive(self) -> None:
         """Wait for the pending batch's pictures, then give its records to the archive."""
-        for picture in self._pending.pictures:
-            picture.result()
-        self._writer.extend(self._pending.explanations)
+        with self._clock.part(Part.PICTURES):
+            for picture in self._pending.pictures:
+                picture.result()
+        with self._clock.part(Part.ARCHIVE):
+            self._writer.extend(self._pending.explanations)
         self.explained += len(self._pending.explanations)
         self.truncated += sum(explanation.truncated for explanation in self._pending.explanations)
         self._pending = _Pending()
