@@ -6,7 +6,7 @@ them. It is longer than others because it is the one list of what every command 
 
 import dataclasses
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -167,7 +167,7 @@ class RunConfig(Section):
     model: ModelConfig = ModelConfig()
     device: str = "auto"
     dtype: str = "auto"
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int | Literal["auto"] = 16
     workers: int = Field(default=4, ge=1, le=256)
     limit: int | None = Field(default=None, ge=1)
     heatmaps: bool = True
@@ -188,6 +188,15 @@ class RunConfig(Section):
     def _named(cls, value: Any) -> Any:
         """A name alone stands for the group, and nothing for its defaults."""
         return {"name": value} if isinstance(value, str) else {} if value is None else value
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _open_or_a_number(cls, value: Any) -> Any:
+        """Text as an option gives it, too."""
+        number = int(value) if isinstance(value, str) and value.isdecimal() else value
+        if number != "auto" and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+            raise ValueError("must be a number of pairs of at least 1, or auto")
+        return number
 
     @field_validator("method", mode="before")
     @classmethod
@@ -277,6 +286,7 @@ class TrainConfig(RunConfig):
     """
 
     model: TrainModelConfig = TrainModelConfig()
+    batch_size: int = Field(default=16, ge=1)
     data: Path | None = None  # where the input of an archive lies now
     training: _Training = _Training()  # type: ignore[valid-type]
 

@@ -52,7 +52,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     words: Annotated[
         bool | None, typer.Option("--words", help="Also where in the image each word and phrase comes from.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Pairs a batch. [default: 16]")] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option("--batch-size", metavar="N|auto", help="Pairs a batch; auto: see below. [default: 16]"),
+    ] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     workers: Annotated[
@@ -119,6 +122,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     The report, index.html, is written at the end; --set report=false leaves it out, and mmel report makes it later. One
     that cannot be written is a warning: the records are safe.
+
+    --batch-size auto looks for the number of pairs at the start: batches of 1, 2, 4 ... made pairs (at most 256) go
+    through the model and the method until pairs a second gain less than 5 % or memory ends. run.yaml keeps the number
+    and how it was found; the same command goes on with that number. A batch that exhausts the memory is halved anyway.
 
     --profile ends with the seconds, the share and the pairs a second of each part of the run, and names the bottleneck,
     on stderr. Decoding and drawing go on in threads beside the model: what is told of them is how long the model waited

@@ -155,10 +155,7 @@ class Engine:
         Pairs that share an image or a caption share its forward. A map that is not finite is a Failure, and so is a
         pair that exhausts the memory alone, or has no ground truth for a method that needs it.
         """
-        truth, lacking = truths(batch, self.model.spec.grid, self.limits) if "truth" in self.method.needs else ({}, [])
-        if lacking:
-            gone = {failure.id for failure in lacking}
-            batch = Batch([sample for sample in batch.samples if sample.id not in gone], batch.images)
+        batch, truth, lacking = self._with_truth(batch)
         if not batch.samples:
             return [], lacking
 
@@ -171,6 +168,23 @@ class Engine:
         parts = in_halves(work, batch.samples, _too_large)
         explanations = [explanation for part, _ in parts for explanation in part]
         return explanations, [*lacking, *(failure for _, part in parts for failure in part)]
+
+    def explain_whole(self, batch: Batch, shared: SharedCaptures) -> None:
+        """The same with nothing kept, in one piece: memory that runs out is an error (model/exhaustion.py)."""
+        batch, truth, _ = self._with_truth(batch)
+        self._explain(batch, truth, shared)
+
+    def without_signs(self) -> "Engine":
+        """The same without what marks are made from, and without a clock."""
+        return replace(self, signs=_NO_SIGNS, clock=Clock())
+
+    def _with_truth(self, batch: Batch) -> tuple[Batch, dict[str, np.ndarray], list[Failure]]:
+        """The pairs that have the truth that the method needs, their truths, and the others."""
+        if "truth" not in self.method.needs:
+            return batch, {}, []
+        truth, lacking = truths(batch, self.model.spec.grid, self.limits)
+        gone = {failure.id for failure in lacking}
+        return Batch([sample for sample in batch.samples if sample.id not in gone], batch.images), truth, lacking
 
     def _explain(
         self, batch: Batch, truth: dict[str, np.ndarray], shared: SharedCaptures

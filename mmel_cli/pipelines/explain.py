@@ -18,6 +18,7 @@ from mmel_cli.errors import UsageError
 from mmel_cli.model import BUILTIN, LeftOut, fetch_model, find_family, load_model
 from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.names import count
+from mmel_cli.pipelines.batch_size import sized
 from mmel_cli.pipelines.batches import Batch, Loader, by_count
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.lane import Lane, Run
@@ -186,7 +187,7 @@ def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], source: So
     words = cast("WordOptions", configs[0].words)
     left_out = LeftOut(model) if configs[0].word_values else None
     parts = Words.of(model, words) if words.regions else None
-    runs = []
+    engines: list[tuple[RunConfig, Engine]] = []
     matched = Matched(model, source, left_out)
     for folder, asked in zip(folders, configs, strict=True):
         config = as_begun(asked, folder)
@@ -195,9 +196,11 @@ def _runs(folders: Sequence[RunFolder], configs: Sequence[RunConfig], source: So
         method, limits = find_method(config.method.name), config.image.limits
         signs = matched.signs(config, folder)
         engine = Engine.build(model, method, config.method.params, limits, left_out=left_out, words=parts, signs=signs)
-        engine = engine.timed(events.clock)
+        engines.append((config, engine.timed(events.clock)))
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
+    runs = []
+    for folder, (config, engine) in zip(folders, sized(engines, folders, events.message), strict=True):
         info = run_info(engine, config, source)
         done, damaged = committed_records(folder.path, folder.path / ARCHIVE, info.identity)
         warnings = [f"{name}: damaged, set aside; its records are explained again" for name in damaged]
@@ -267,7 +270,7 @@ class _Pass:
         config, model = self.runs[0].config, self.runs[0].engine.model
         preprocess = partial(model.preprocess, geometry=config.image.geometry)
         loader = Loader(pool, config.image.limits, preprocess, lanes[0].keep, whole=True, clock=self.events.clock)
-        return loader.batches(by_count(self._checked(), config.batch_size), _DoneInAll(lanes))
+        return loader.batches(by_count(self._checked(), cast("int", config.batch_size)), _DoneInAll(lanes))
 
     def _checked(self) -> Iterator[Sample | Failure]:
         """The entries; a record that is done must still stand for the same image and caption."""
