@@ -6,7 +6,7 @@ them. It is longer than others because it is the one list of what every command 
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -16,7 +16,6 @@ from pydantic import (
     ValidationInfo,
     field_serializer,
     field_validator,
-    model_validator,
 )
 from pydantic.dataclasses import dataclass as validated
 
@@ -178,12 +177,6 @@ class RanksConfig(Section):
         """Whether this process starts others, and does none of the work itself."""
         return self.count > 1 or self.engine != "local"
 
-    @model_validator(mode="after")
-    def _address_of_ray(self) -> Self:
-        if self.address is not None and self.engine != "ray":
-            raise ValueError("address: goes with engine=ray (--engine ray)")
-        return self
-
 
 class RunConfig(Section):
     """Everything that `mmel explain` can be told."""
@@ -191,7 +184,7 @@ class RunConfig(Section):
     model: ModelConfig = ModelConfig()
     device: str = "auto"
     dtype: str = "auto"
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int | Literal["auto"] = 16
     workers: int = Field(default=4, ge=1, le=256)
     ranks: RanksConfig = RanksConfig()
     limit: int | None = Field(default=None, ge=1)
@@ -213,6 +206,15 @@ class RunConfig(Section):
     def _named(cls, value: Any) -> Any:
         """A name alone stands for the group, and nothing for its defaults."""
         return {"name": value} if isinstance(value, str) else {} if value is None else value
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _open_or_a_number(cls, value: Any) -> Any:
+        """Text as an option gives it, too."""
+        number = int(value) if isinstance(value, str) and value.isdecimal() else value
+        if number != "auto" and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+            raise ValueError("must be a number of pairs of at least 1, or auto")
+        return number
 
     @field_validator("method", mode="before")
     @classmethod
@@ -302,6 +304,7 @@ class TrainConfig(RunConfig):
     """
 
     model: TrainModelConfig = TrainModelConfig()
+    batch_size: int = Field(default=16, ge=1)
     data: Path | None = None  # where the input of an archive lies now
     training: _Training = _Training()  # type: ignore[valid-type]
 

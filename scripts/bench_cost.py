@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from bench_words import MODELS, batch_of
+from made import COLOURS, MODELS, SHAPES, batch_of
 
 from mmel_cli.attribution import METHODS, find_method
 from mmel_cli.config import method_of
@@ -32,8 +32,6 @@ from mmel_cli.pipelines.matching import MatchTexts, Signs
 from mmel_cli.pipelines.regions import Words
 
 CONTROLS = ("random", "mask")
-COLOURS = ("red", "green", "blue", "orange", "white", "grey", "black", "pink")
-SHAPES = ("circle", "square", "star", "moon")
 
 
 def bare(model: Adapter, batch: Batch) -> Callable[[], object]:
@@ -80,7 +78,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default="builtin,vit-b-16")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--kind", help="of captions: object, attributes, pair, relation or count")

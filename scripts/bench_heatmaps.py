@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from made import photo_like
 from PIL import Image
 
 from mmel_cli.render import ENDINGS, HeatmapOptions, colours, fit, render, save_picture
@@ -25,14 +26,6 @@ from mmel_cli.types import Explanation, Word
 CAPTION = "a small red dog sits beside the green wooden bench in a park"
 PHRASES = ((0, 15), (28, 50), (54, 60))
 PANELS = ("overlay", "side-by-side", "phrases", "words")
-
-
-def photo_like(width: int, height: int) -> Image.Image:
-    """Smooth colours with a little noise, RGB."""
-    rng = np.random.default_rng(0)
-    coarse = Image.fromarray(rng.integers(0, 256, (height // 40, width // 40, 3), dtype=np.uint8))
-    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
-    return Image.fromarray((smooth + rng.integers(-4, 5, smooth.shape)).clip(0, 255).astype(np.uint8))
 
 
 def explanation(width: int, height: int) -> Explanation:

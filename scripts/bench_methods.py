@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from bench_words import MODELS
+from made import MODELS
 
 from mmel_cli.config import RunConfig, load_configs
 from mmel_cli.data.scenes.folder import write_scenes
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default="builtin,vit-b-16")
     parser.add_argument("--methods", action="append", help="may be given several times")
     args = parser.parse_args()
     torch.manual_seed(0)

@@ -10,55 +10,17 @@ Prints Markdown: the least seconds a pair over the rounds, and their ratio (in b
 import argparse
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel
+from made import MODELS, batch_of
 
 from mmel_cli.attribution import find_method
 from mmel_cli.config import method_of
-from mmel_cli.data import open_source
-from mmel_cli.data.images import ImageLimits
 from mmel_cli.data.scenes.folder import write_scenes
-from mmel_cli.model import BUILTIN, Adapter, LeftOut, Want, load_model
-from mmel_cli.model.adapter import BUILTIN_FOLDER
-from mmel_cli.model.hf_files import assemble_clip
-from mmel_cli.model.loading import Checkpoint
-from mmel_cli.pipelines.batches import Batch, Loader
+from mmel_cli.model import Adapter, LeftOut
+from mmel_cli.pipelines.batches import Batch
 from mmel_cli.pipelines.engine import Engine
-from mmel_cli.types import Sample
-
-
-def vit_b_16(dtype: torch.dtype = torch.float32) -> Adapter:
-    """Random weights, the builtin model's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(BUILTIN_FOLDER)
-    config = CLIPConfig()
-    config.vision_config.patch_size = 16
-    config.text_config.eos_token_id = tokenizer.eos_token_id
-    model = CLIPModel(config).eval().requires_grad_(requires_grad=False)
-    processor = CLIPImageProcessorPil()
-    want = Want(torch.device("cpu"), dtype)
-    checkpoint = Checkpoint("vit-b-16", "vit-b-16", {"model_type": "clip"})
-    return assemble_clip(checkpoint, (model, tokenizer, processor), want, highest=False)
-
-
-def builtin(dtype: torch.dtype = torch.float32) -> Adapter:
-    """The builtin model."""
-    return load_model(BUILTIN, "cpu", str(dtype).removeprefix("torch."))
-
-
-MODELS = {BUILTIN: builtin, "vit-b-16": vit_b_16}
-
-
-def batch_of(model: Adapter, source: Path, pairs: int, *, shared: bool) -> Batch:
-    """The first pairs of the source, with all captions of an image or the first."""
-    samples = [entry for entry in open_source(source) if isinstance(entry, Sample)]
-    chosen = samples if shared else list({sample.image: sample for sample in reversed(samples)}.values())[::-1]
-    with ThreadPoolExecutor(2) as pool:
-        loader = Loader(pool, ImageLimits(), partial(model.preprocess, geometry="native"))
-        return next(iter(loader.batches([chosen[:pairs]], ())))
 
 
 def seconds(model: Adapter, method: str, batch: Batch, *, word_values: bool) -> tuple[float, float]:
@@ -74,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default="builtin,vit-b-16")
     parser.add_argument("--methods", default="mmel,flow")
     args = parser.parse_args()
     torch.manual_seed(0)

@@ -58,7 +58,8 @@ OTHER = {
     "heatmap.colormap": "jet", "heatmap.format": "webp", "heatmap.panels": "side-by-side", "heatmap.max_side": 100,
     "limit": 5,
     "words.seed": 3, "words.phrase": "alone",
-    "ranks.count": 2, "ranks.lease": 5.0,
+    "ranks.count": 2, "ranks.lease": 5.0, "ranks.engine": "ray", "ranks.address": "auto", "ranks.cores": 2,
+    "ranks.gpus": 0.5,
 }  # fmt: skip
 
 

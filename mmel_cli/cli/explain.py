@@ -53,7 +53,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     words: Annotated[
         bool | None, typer.Option("--words", help="Also where in the image each word and phrase comes from.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Pairs a batch. [default: 16]")] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option("--batch-size", metavar="N|auto", help="Pairs a batch; auto: see below. [default: 16]"),
+    ] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     workers: Annotated[
@@ -81,6 +84,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N entries of INPUT.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in the folder.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read INPUT and check settings, explain nothing.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say at the end where the time went, and what to do about it.")
+    ] = False,
     json: options.Json = False,
     settings: Annotated[list[str] | None, options.setting("method.layers=last")] = None,
 ) -> None:
@@ -137,6 +143,14 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     The report, index.html, is written at the end; --set report=false leaves it out, and mmel report makes it later. One
     that cannot be written is a warning: the records are safe.
 
+    --batch-size auto looks for the number of pairs at the start: batches of 1, 2, 4 ... made pairs (at most 256) go
+    through the model and the method until pairs a second gain less than 5 % or memory ends. run.yaml keeps the number
+    and how it was found; the same command goes on with that number. A batch that exhausts the memory is halved anyway.
+
+    --profile ends with the seconds, the share and the pairs a second of each part of the run, and names the bottleneck,
+    on stderr. Decoding and drawing go on in threads beside the model: what is told of them is how long the model waited
+    for them, and beside it how long they were busy. On a GPU each part waits for the device, which costs a little.
+
     A complete run ends with the highest, the lowest and the oddest records and with commands to go on; what makes a
     record odd is said there. --json has them under highlights.
 
@@ -151,8 +165,8 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     """  # noqa: D301 - the parser of help wants the backspace
     from mmel_cli.config import load_config, load_configs  # noqa: PLC0415 - torch loads only when a command runs
     from mmel_cli.pipelines import explain as pipeline  # noqa: PLC0415
-    from mmel_cli.pipelines.ranks import rank_of  # noqa: PLC0415
     from mmel_cli.runs import Events  # noqa: PLC0415
+    from mmel_cli.runs.clock import Clock  # noqa: PLC0415
 
     given: dict[str, Any] = {
         "model": model,
@@ -176,16 +190,13 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         return
     if out is None:
         raise UsageError("--out is missing: give the run folder, for example --out runs/first")
-    rank = rank_of(shard, os.environ) if not configs[0].ranks.several else None
-    if shard is not None and rank is None:
-        raise UsageError("--shard: this process is a rank, and --ranks and --engine start ranks; leave one out")
-    if rank is not None:
-        console.say(f"Rank {rank.number} of {rank.of}")
+    rank = _rank(shard, configs[0], profile=profile)
     # before the progress bar, since downloads have bars of their own
     places = pipeline.folders_of(out, configs) if several else [out]
     pipeline.fetch(source, places, configs[0], console.say, overwrite=overwrite)
     with console.reporter() as report:
-        events = Events(report.message, report.total, report.progress)
+        clock = Clock(on=profile)
+        events = Events(report.message, report.total, report.progress, clock)
         if several:
             summaries, stopped = pipeline.explain_several(
                 source, out, configs, overwrite=overwrite, events=events, rank=rank
@@ -193,7 +204,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
         else:
             summary, stopped = pipeline.explain(source, out, configs[0], overwrite=overwrite, events=events, rank=rank)
             summaries = {summary.method: summary}
+    clock.end()
     _show(summaries, several=several, json=json)
+    if profile:
+        _show_profile(clock, next(iter(summaries.values())), configs[0].workers)
     if stopped is not None:
         console.say("Stopped: what is finished is saved; run the same command again to go on")
         raise typer.Exit(EXIT_TERMINATED if stopped == signal.SIGTERM else EXIT_INTERRUPTED)
@@ -211,6 +225,28 @@ def _show_plan(plans, *, json: bool) -> None:  # type: ignore[no-untyped-def]  #
     console.result(f"{count(plan.pairs, 'pair')}, {unusable}, {plan.without_caption} without a caption")
 
 
+def _rank(shard: str | None, config, *, profile: bool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - torch
+    """Which of several processes this is; None: the only one, or one that starts others.
+
+    Raises:
+        UsageError: if options do not go together.
+    """
+    from mmel_cli.pipelines.ranks import rank_of  # noqa: PLC0415 - as above
+
+    if config.ranks.several:
+        if profile:
+            raise UsageError(
+                "--profile: tells of one process; leave out --ranks and --engine, or ask a rank of --shard"
+            )
+        if shard is not None:
+            raise UsageError("--shard: this process is a rank, and --ranks and --engine start ranks; leave one out")
+        return None
+    rank = rank_of(shard, os.environ)
+    if rank is not None:
+        console.say(f"Rank {rank.number} of {rank.of}")
+    return rank
+
+
 def _show(summaries, *, several: bool, json: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch
     """What each run did, a block each if there are several, and which records to look at; or one JSON object."""
     if json:
@@ -224,6 +260,14 @@ def _show(summaries, *, several: bool, json: bool) -> None:  # type: ignore[no-u
     first = next(iter(summaries.values()))
     if first.done and first.complete:  # the scores of all methods are those of one model
         highlights.show(Path(first.out), [Path(summary.out) for summary in summaries.values()], json=False)
+
+
+def _show_profile(clock, summary, workers: int) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch
+    """Where the time went, on stderr."""
+    from mmel_cli.runs.profile import Ran, profile  # noqa: PLC0415 - as above
+
+    for line in profile(clock, Ran(summary.done - summary.resumed, workers)):
+        console.say(line)
 
 
 def _plain(summary) -> dict[str, Any]:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch

@@ -17,6 +17,12 @@ def exhausted(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MESSAGES)
 
 
+def release() -> None:
+    """Give back what an accelerator's allocator keeps of work that failed."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def in_halves(
     work: Callable[[Sequence[Item]], Result], items: Sequence[Item], alone: Callable[[Item, Exception], Result]
 ) -> list[Result]:
@@ -37,7 +43,6 @@ def in_halves(
             raise
         if len(items) == 1:
             return [alone(items[0], error)]
-    if torch.cuda.is_available():  # outside the handler: the error holds the tensors of its frames
-        torch.cuda.empty_cache()
+    release()  # outside the handler: the error holds the tensors of its frames
     half = len(items) // 2
     return in_halves(work, items[:half], alone) + in_halves(work, items[half:], alone)

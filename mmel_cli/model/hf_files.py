@@ -121,6 +121,12 @@ def load_siglip(checkpoint: Checkpoint, want: Want) -> Adapter:
             f"its tokenizer pads captions to {tokenizer.model_max_length} tokens (model_max_length), its text tower "
             f"has {length} positions and pools the last one; set it to the length that it was trained with"
         )
+    return assemble_siglip(checkpoint, loaded, want)
+
+
+def assemble_siglip(checkpoint: Checkpoint, loaded: Loaded, want: Want) -> TwoTowers:
+    """An adapter of a model in the SigLIP layout, already checked: as `assemble_clip`."""
+    model, tokenizer, _ = loaded
     return _two_towers(checkpoint, loaded, want, (ProbeVision, LastText(model, tokenizer)))
 
 

@@ -19,6 +19,7 @@ from PIL.Image import Image
 
 from mmel_cli.data.images import ImageLimits, decode
 from mmel_cli.errors import RecordError
+from mmel_cli.runs.clock import Beside, Clock, Part
 from mmel_cli.tensors import Decoded, Pixels
 from mmel_cli.types import Failure, ImageRef, Sample
 
@@ -51,12 +52,16 @@ class Loader:
     keep: Mapping[str, Keep] = field(default_factory=dict)
     gate: Semaphore = field(default_factory=lambda: Semaphore(os.cpu_count() or 1))
     whole: bool = False  # a batch of which some pairs are done comes with all of them
+    clock: Clock = field(default_factory=Clock)
 
     def batches(self, chunks: Iterable[list[Sample | Failure]], done: Container[str]) -> Iterator[Batch]:
         """Yield a batch for each chunk, in order; pairs whose id is in `done` are skipped without being decoded.
 
         With `whole`, only batches of which every pair is done are skipped.
         """
+        return self.clock.each(Part.READ, self._batches(chunks, done))
+
+    def _batches(self, chunks: Iterable[list[Sample | Failure]], done: Container[str]) -> Iterator[Batch]:
         waiting: deque[tuple[Batch, dict[str, Future[_Decoding]]]] = deque()
         for chunk in chunks:
             waiting.append(self._start(chunk, done))
@@ -78,7 +83,7 @@ class Loader:
     def _decode(self, ref: ImageRef) -> _Decoding:
         """A RecordError is made anew and returned: the traceback of the one that was raised would hold the original."""
         try:
-            with self.gate:
+            with self.gate, self.clock.aside(Beside.DECODE):
                 return self._reduce(ref)
         except RecordError as error:
             stage, text = error.stage, str(error)

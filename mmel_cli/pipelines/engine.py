@@ -1,7 +1,7 @@
 """One batch of pairs through the model and a method: samples in, explanations and failures out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,7 @@ from mmel_cli.pipelines.regions import WordRegions, Words
 from mmel_cli.pipelines.said import Said
 from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.pipelines.truths import truths
+from mmel_cli.runs.clock import Clock, Part
 from mmel_cli.tensors import Attribution, Capture, Pixels, Probe
 from mmel_cli.types import Explanation, Failure, Sample
 
@@ -61,6 +62,7 @@ class Engine:
     left_out: LeftOut | None = None  # gives the value of words, if that is wanted
     regions: WordRegions | None = None  # gives their regions, if those are
     signs: Signs = _NO_SIGNS  # gives what marks are made from
+    clock: Clock = field(default_factory=Clock)
 
     @classmethod
     def build(  # noqa: PLR0913 - what is wanted besides the method's fields, one parameter each
@@ -100,6 +102,12 @@ class Engine:
             signs = replace(signs, norms=False)
         given = (params, request, state, decided, described, declared, limits)
         return cls(model, method, *given, left_out, regions, signs)
+
+    def timed(self, clock: Clock) -> "Engine":
+        """The same with a clock, which waits for the device at the end of each part if it is on."""
+        if clock.on and self.model.spec.device.startswith("cuda"):
+            clock.settle = torch.cuda.synchronize
+        return replace(self, clock=clock)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -147,10 +155,7 @@ class Engine:
         Pairs that share an image or a caption share its forward. A map that is not finite is a Failure, and so is a
         pair that exhausts the memory alone, or has no ground truth for a method that needs it.
         """
-        truth, lacking = truths(batch, self.model.spec.grid, self.limits) if "truth" in self.method.needs else ({}, [])
-        if lacking:
-            gone = {failure.id for failure in lacking}
-            batch = Batch([sample for sample in batch.samples if sample.id not in gone], batch.images)
+        batch, truth, lacking = self._with_truth(batch)
         if not batch.samples:
             return [], lacking
 
@@ -164,23 +169,33 @@ class Engine:
         explanations = [explanation for part, _ in parts for explanation in part]
         return explanations, [*lacking, *(failure for _, part in parts for failure in part)]
 
+    def explain_whole(self, batch: Batch, shared: SharedCaptures) -> None:
+        """The same with nothing kept, in one piece: memory that runs out is an error (model/exhaustion.py)."""
+        batch, truth, _ = self._with_truth(batch)
+        self._explain(batch, truth, shared)
+
+    def without_signs(self) -> "Engine":
+        """The same without what marks are made from, and without a clock."""
+        return replace(self, signs=_NO_SIGNS, clock=Clock())
+
+    def _with_truth(self, batch: Batch) -> tuple[Batch, dict[str, np.ndarray], list[Failure]]:
+        """The pairs that have the truth that the method needs, their truths, and the others."""
+        if "truth" not in self.method.needs:
+            return batch, {}, []
+        truth, lacking = truths(batch, self.model.spec.grid, self.limits)
+        gone = {failure.id for failure in lacking}
+        return Batch([sample for sample in batch.samples if sample.id not in gone], batch.images), truth, lacking
+
     def _explain(
         self, batch: Batch, truth: dict[str, np.ndarray], shared: SharedCaptures
     ) -> tuple[list[Explanation], list[Failure]]:
-        said = self._said(batch)
+        with self.clock.part(Part.MODEL):
+            said = self._said(batch)
         unmoved, together = self._look(batch, said, self._hints(batch, truth), shared)
         fields = [{name: values[n] for name, values in together.items()} for n in range(len(said.pairs))]
-        if self.left_out is not None:
-            values = self.left_out.values(unmoved.image_embeds, said.captions, said.texts, said.columns)
-            counts = [len(of_pair) for of_pair in values]
-            parts = torch.cat(values).to("cpu").split(counts)
-            fields = [own | {WORD_VALUE.name: _numpy(of_pair)} for own, of_pair in zip(fields, parts, strict=True)]
-        if said.regions:
-            of_words = said.regions.fields(together, unmoved.image_embeds.to("cpu"), FINER**2 if self._several else 1)
-            fields = [own | other for own, other in zip(fields, of_words, strict=True)]
-        grids = (self.model.spec.grid, self.grid)
-        signs = self.signs.of_batch(batch.samples, said, unmoved.image_embeds, unmoved.norms, grids)
-        fields = [own | other for own, other in zip(fields, signs, strict=True)]
+        with self.clock.part(Part.WORDS):
+            said_of = self._of_captions(batch, said, unmoved, together)
+        fields = [own | other for own, other in zip(fields, said_of, strict=True)]
         scores = _numpy(unmoved.score).tolist()
         less = [None] * len(scores) if unmoved.against_score is None else _numpy(unmoved.against_score).tolist()
         explanations, failures = [], []
@@ -190,6 +205,22 @@ class Engine:
             explanations += [] if failure else [explanation]
             failures += [failure] if failure else []
         return explanations, failures
+
+    def _of_captions(
+        self, batch: Batch, said: Said, unmoved: "_Scores", together: dict[str, np.ndarray]
+    ) -> list[dict[str, np.ndarray]]:
+        """What is given of each pair besides the method: values of words, their regions, what marks are made from."""
+        fields: list[dict[str, np.ndarray]] = [{} for _ in said.pairs]
+        if self.left_out is not None:
+            values = self.left_out.values(unmoved.image_embeds, said.captions, said.texts, said.columns)
+            parts = torch.cat(values).to("cpu").split([len(of_pair) for of_pair in values])
+            fields = [{WORD_VALUE.name: _numpy(of_pair)} for of_pair in parts]
+        if said.regions:
+            of_words = said.regions.fields(together, unmoved.image_embeds.to("cpu"), FINER**2 if self._several else 1)
+            fields = [own | other for own, other in zip(fields, of_words, strict=True)]
+        grids = (self.model.spec.grid, self.grid)
+        signs = self.signs.of_batch(batch.samples, said, unmoved.image_embeds, unmoved.norms, grids)
+        return [own | other for own, other in zip(fields, signs, strict=True)]
 
     def _said(self, batch: Batch) -> Said:
         """The distinct images and captions of a batch, and what is known of the captions."""
@@ -209,25 +240,35 @@ class Engine:
         pixels = [batch.images[key].pixels for key in said.keys]
         unmoved, seen_by, names = None, [], tuple(s.id for s in batch.samples)
         for view in self.views:
-            seen = [Pixels(values, p.box) for values, p in zip(look(_stacked(pixels), view), pixels, strict=True)]
+            seen = self._seen(pixels, view)
             make = partial(self._capture, seen, said)
-            capture = shared.capture(self.request, view, names, make)
+            with self.clock.part(Part.MODEL):
+                capture = shared.capture(self.request, view, names, make)
             capture = replace(capture, **hints, probe=self._probe(seen, said))  # of what this view shows
             unmoved = unmoved or _Scores(capture.score, capture.against_score, capture.image_embeds, capture.norms)
-            attribution = self.method.explain(capture, self.params, self.state)
-            pairs, tokens = capture.text.keys.shape
-            most = Sizes(len(self.request.layers), self.model.spec.grid, tokens, max(map(len, said.captions.words)))
-            check_given(self.method.name, self.declared, attribution, pairs, most)
+            with self.clock.part(Part.METHOD):
+                attribution = self.method.explain(capture, self.params, self.state)
+                pairs, tokens = capture.text.keys.shape
+                most = Sizes(len(self.request.layers), self.model.spec.grid, tokens, max(map(len, said.captions.words)))
+                check_given(self.method.name, self.declared, attribution, pairs, most)
             if said.regions and self.regions:
                 apart = self.regions.request != self.request
-                along = shared.capture(self.regions.request, view, names, make) if apart else capture
+                with self.clock.part(Part.MODEL):
+                    along = shared.capture(self.regions.request, view, names, make) if apart else capture
                 maps = said.regions.maps(along.directed, self.model.spec.grid)
                 attribution = Attribution(attribution.fields | maps)
             seen_by.append((view, attribution))
         laid = (*self._of_method, *((WORD_MAP, PHRASE_MAP) if said.regions else ()))
         together = overlay(seen_by, laid, self.model.spec.image_size) if self._several else seen_by[0][1]
         assert unmoved is not None  # noqa: S101 - there is always one view
-        return unmoved, {name: _numpy(values) for name, values in together.fields.items()}
+        with self.clock.part(Part.METHOD):
+            return unmoved, {name: _numpy(values) for name, values in together.fields.items()}
+
+    def _seen(self, pixels: list[Pixels], view: View) -> list[Pixels]:
+        """One view of the images, on the model's device."""
+        with self.clock.part(Part.DEVICE):
+            values = look(_stacked(pixels).to(self.model.spec.device), view)
+            return [Pixels(of_one, p.box) for of_one, p in zip(values, pixels, strict=True)]
 
     def _explanation(
         self,

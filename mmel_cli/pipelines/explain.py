@@ -13,6 +13,7 @@ from mmel_cli.data import Source, open_source
 from mmel_cli.errors import UsageError
 from mmel_cli.model import BUILTIN, Adapter, LeftOut, fetch_model, find_family, load_model
 from mmel_cli.model.word_shares import WordOptions
+from mmel_cli.pipelines.batch_size import sized
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.lane import Run
 from mmel_cli.pipelines.matching import Matched, as_begun
@@ -160,7 +161,10 @@ def explain_folders(
     Raises:
         UsageError: also for a rank that is to overwrite what the others write.
     """
-    if rank is None and next(iter(places.values())).ranks.several:
+    ranks = next(iter(places.values())).ranks
+    if ranks.address is not None and ranks.engine != "ray":
+        raise UsageError(f"--address {ranks.address}: is of a Ray cluster, and goes with --engine ray")
+    if rank is None and ranks.several:
         return explain_by_ranks(source_path, places, overwrite=overwrite, events=events)
     if rank is not None and overwrite:
         raise UsageError("--overwrite: a rank would remove what the others write; remove the folder first")
@@ -267,7 +271,7 @@ def _runs(
     words = cast("WordOptions", configs[0].words)
     left_out = LeftOut(model) if configs[0].word_values else None
     parts = Words.of(model, words) if words.regions else None
-    runs = []
+    engines: list[tuple[RunConfig, Engine]] = []
     matched = Matched(model, source, left_out)
     for folder, asked in zip(folders, configs, strict=True):
         config = as_begun(asked, folder)
@@ -276,10 +280,13 @@ def _runs(
         method, limits = find_method(config.method.name), config.image.limits
         signs = matched.signs(config, folder)
         engine = Engine.build(model, method, config.method.params, limits, left_out=left_out, words=parts, signs=signs)
+        engines.append((config, engine.timed(events.clock)))
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
-        runs.append(Run(folder, config, engine, run_info(engine, config, source)))
-    return runs
+    return [
+        Run(folder, config, engine, run_info(engine, config, source))
+        for folder, (config, engine) in zip(folders, sized(engines, folders, events.message), strict=True)
+    ]
 
 
 def open_input(path: Path, config: RunConfig) -> Source:

@@ -16,6 +16,7 @@ from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.pictures import Painter, drawn_as, read_drawn
 from mmel_cli.pipelines.sharing import SharedCaptures
 from mmel_cli.runs import IdSet, RunFolder
+from mmel_cli.runs.clock import Beside, Clock, Part
 from mmel_cli.runs.folder import ARCHIVE
 from mmel_cli.runs.leases import Lease, Leases
 from mmel_cli.runs.plan import Shard
@@ -75,15 +76,17 @@ class Lane:
         run: see Run.
         job: the plan, and where the run stands.
         pool: threads that draw.
+        clock: where the time goes.
     """
 
-    def __init__(self, run: Run, job: "Job", pool: ThreadPoolExecutor) -> None:
+    def __init__(self, run: Run, job: "Job", pool: ThreadPoolExecutor, clock: Clock) -> None:
         self.run, self.job = run, job
         self.finished: set[int] = set()  # shards that are known to be complete
         path, config = run.folder.path, run.config
         (path / ARCHIVE).mkdir(exist_ok=True)
         words = cast("WordOptions", config.words)
-        self._painter = Painter(path, config.heatmap, pool, words.phrase) if config.heatmaps else None
+        self._clock = clock
+        self._painter = Painter(path, config.heatmap, pool, words.phrase, clock) if config.heatmaps else None
         self._leases = Leases(path / FOLDER, config.ranks.lease)
         self._tasks: dict[int, _Task] = {}
         self._pending: _Pending | None = None
@@ -168,7 +171,8 @@ class Lane:
         failures = [failure for failure in failures if not self._done(task, failure.id)]
         finished = task.finished
         shown = new + ([finished[s.id] for s in batch.samples if self._done(task, s.id)] if finished else [])
-        pictures = self._painter.start(shown, batch) if self._painter else []
+        with self._clock.part(Part.PICTURES):
+            pictures = self._painter.start(shown, batch) if self._painter else []
         self._archive()
         self._pending = _Pending(task, new, pictures, last)
         told = [*(f for f in batch.failures if not (f.stage == "image" and self._done(task, f.id))), *failures]
@@ -190,7 +194,8 @@ class Lane:
         """For the shard that is being written: one at a time, so that memory holds no more."""
         writing, self._writing = self._writing, None
         if writing is not None:
-            writing.result()
+            with self._clock.part(Part.ARCHIVE):
+                writing.result()
 
     def _done(self, task: _Task, record_id: object) -> bool:
         return record_id in task.done or record_id in self.job.before
@@ -204,8 +209,9 @@ class Lane:
         pending, self._pending = self._pending, None
         if pending is None:
             return
-        for picture in pending.pictures:
-            picture.result()
+        with self._clock.part(Part.PICTURES):
+            for picture in pending.pictures:
+                picture.result()
         pending.task.records += pending.explanations
         if pending.last:
             self._wait()
@@ -213,6 +219,11 @@ class Lane:
 
     def _commit(self, task: _Task, *, complete: bool) -> None:
         """Write a shard and its note, and give it back; what another process has taken over meanwhile is that one's."""
+        with self._clock.aside(Beside.ARCHIVE):
+            self._write(task, complete=complete)
+        self._leases.release(task.lease)
+
+    def _write(self, task: _Task, *, complete: bool) -> None:
         task.close()
         folder, plan = self.run.folder.path, self.job.plan.sha256
         written = task.lease.mine() and (
@@ -224,7 +235,6 @@ class Lane:
             cut += before.truncated if before and before.call == self.job.state.call else 0
             note = Note(task.shard.number, plan, self.job.state.call, complete, cut, tuple(task.failures))
             write_note(folder, task.shard.name, note)
-        self._leases.release(task.lease)
 
     def _redraws(self) -> bool:
         return read_drawn(self.run.folder.path) != drawn_as(self.run.config)

@@ -14,6 +14,7 @@ from mmel_cli.model.phrase_vectors import PhraseKind
 from mmel_cli.pipelines.batches import Batch, Keep
 from mmel_cli.render import HeatmapOptions, fit, picture_name, render, save_photo, save_picture
 from mmel_cli.runs import IdSet, fingerprint, settings
+from mmel_cli.runs.clock import Beside, Clock
 from mmel_cli.runs.folder import DRAWN, HEATMAPS, PHOTOS, THUMBNAILS
 from mmel_cli.types import Explanation
 
@@ -43,6 +44,7 @@ class Painter:
     options: HeatmapOptions
     pool: ThreadPoolExecutor
     phrase: PhraseKind = "mean"
+    clock: Clock = field(default_factory=Clock)
     _kept: IdSet = field(default_factory=IdSet)  # images whose photo was written, or is being written
 
     @property
@@ -60,9 +62,14 @@ class Painter:
             if explanation.image not in self._kept:
                 self._kept.add(explanation.image)
                 places = (self.out / PHOTOS, self.out / THUMBNAILS)
-                drawing.append(self.pool.submit(save_photo, photo, explanation.image, *places))
+                drawing.append(self.pool.submit(self._keep_photo, photo, explanation.image, places))
         return drawing
 
     def _draw(self, explanation: Explanation, image: Image.Image) -> None:
-        picture = render(image, explanation, self.options, self.phrase)
-        save_picture(picture, self.out / HEATMAPS / picture_name(explanation.id, self.options.format))
+        with self.clock.aside(Beside.DRAW):
+            picture = render(image, explanation, self.options, self.phrase)
+            save_picture(picture, self.out / HEATMAPS / picture_name(explanation.id, self.options.format))
+
+    def _keep_photo(self, image: Image.Image, name: str, places: tuple[Path, Path]) -> None:
+        with self.clock.aside(Beside.DRAW):
+            save_photo(image, name, *places)

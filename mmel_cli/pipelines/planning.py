@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import cast
 
 from mmel_cli.archive import load_archive
 from mmel_cli.archive.writer import shard_files
@@ -51,9 +52,10 @@ class Job:
 def head_of(run: Run, before: tuple[str, ...] = ()) -> Head:
     """What a run's plan is made from."""
     config = run.config
-    size = shard_entries(config.archive.shard_size, config.batch_size)  # type: ignore[attr-defined] # pydantic's class
+    batch_size = cast("int", config.batch_size)  # `sized` has seen to auto
+    size = shard_entries(config.archive.shard_size, batch_size)  # type: ignore[attr-defined] # pydantic's class
     pictures = fingerprint(settings(config.plain(), "pictures"))
-    return Head(run.info.config_sha256, config.batch_size, size, config.limit, pictures, before)
+    return Head(run.info.config_sha256, batch_size, size, config.limit, pictures, before)
 
 
 def open_alone(run: Run, source: Source, rank: Rank | None, events: Events, label: str = "") -> Job:

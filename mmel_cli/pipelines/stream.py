@@ -41,7 +41,7 @@ def run_shards(
     """
     with ExitStack() as stack:
         pool = runs[-1].folder.pool(runs[0].config.workers)  # the folder that is left first
-        lanes = [stack.enter_context(Lane(run, job, pool)) for run, job in zip(runs, jobs, strict=True)]
+        lanes = [stack.enter_context(Lane(run, job, pool, events.clock)) for run, job in zip(runs, jobs, strict=True)]
         stream = _Stream(lanes, source, pool, stop, events, rank)
         while not stream.over():
             if not stream.all_that_is_free():
@@ -72,6 +72,7 @@ class _Stream:
             partial(run.engine.model.preprocess, geometry=run.config.image.geometry),
             lanes[0].keep,
             whole=True,
+            clock=events.clock,
         )
         self._places = deque[tuple[int, bool]]()  # of batches that are on their way: the shard, and whether it ends it
         self._told, self._own = set[int](), set[int]()  # finished before or by others; worked on here

@@ -4,8 +4,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
+
+from mmel_cli.runs.clock import Clock
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class Events:
     message: Callable[[str], None] = lambda _text: None
     total: Callable[[int], None] = lambda _count: None
     progress: Callable[[int, int], None] = lambda _done, _failed: None  # since the last call
+    clock: Clock = field(default_factory=Clock)  # where the time goes, if that is asked
 
 
 class Stop:

@@ -230,7 +230,7 @@ def below(pid):
 def test_ray_that_is_not_there_or_has_no_room_is_said_so(mmel, broken, tiny, tmp_path, monkeypatch):
     command = ["explain", broken, "--out", tmp_path / "run", "--model", tiny]
     code, _, err = mmel(*command, "--address", "somewhere:1")
-    assert (code, "goes with engine=ray" in err) == (2, True), err
+    assert (code, "goes with --engine ray" in err) == (2, True), err
     monkeypatch.setitem(sys.modules, "ray", None)
     code, _, err = mmel(*command, "--engine", "ray")
     assert (code, "pip install 'mmel-cli[ray]'" in err) == (2, True), err
