@@ -14,14 +14,18 @@ from mmel_cli.archive import Archive
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation import named
 from mmel_cli.evaluation.summary import SIZES, Columns, Scores
-from mmel_cli.runs import IdSet, RunFolder, differences, fingerprint
+from mmel_cli.idsets import IdSet, digests
+from mmel_cli.runs import RunFolder, differences, fingerprint
 from mmel_cli.runs.cells import as_text
 from mmel_cli.runs.digests import ids_sha256, maps_sha256
 from mmel_cli.runs.failures import NAME as FAILURES
-from mmel_cli.runs.folder import METRICS_FILE, PLOTS, SCORES, TABLE
+from mmel_cli.runs.folder import METRICS_FILE, PLOTS, SCORES, TABLE, TEMPORARY
 from mmel_cli.types import Failure
 
 __all__ = ["METRICS_FILE", "PLOTS", "SCORES", "TABLE"]
+
+_TOGETHER = 1024  # records whose names are in memory at a time
+_NAMING = ("id", "image", "caption")
 
 
 class ScoreLog:
@@ -139,30 +143,76 @@ def _other(folder: RunFolder, was: list[str]) -> UsageError:
     )
 
 
-def write_failures(folder: RunFolder, failures: dict[str, list[Failure]]) -> int:
-    """failures.jsonl, one line a run and record; how many."""
-    rows = [{"run": run} | asdict(failure) for run, of_run in failures.items() for failure in of_run]
-    folder.write_text(FAILURES, "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows))
-    return len(rows)
+class Failures:
+    """failures.jsonl, one line a run and record; it takes the place of an earlier one when this is left."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FAILURES
+        self._temporary = folder / (FAILURES + TEMPORARY)
+        self._file: IO[str] = self._temporary.open("w", encoding="utf-8")
+        self.counts: dict[str, int] = {}  # by run, of those that were scored
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._file.close()
+        if kind is None:
+            self._temporary.rename(self._path)
+        else:
+            self._temporary.unlink()
+
+    def add(self, run: str, failures: Sequence[Failure]) -> None:
+        """Write those of a batch, if there are any; the run is one that was scored."""
+        self.counts[run] = self.counts.get(run, 0) + len(failures)
+        for failure in failures:
+            row = {"run": run, "id": failure.id, "stage": failure.stage, "error": failure.error}
+            self._file.write(json.dumps(row, ensure_ascii=True) + "\n")
 
 
-def write_table(path: Path, runs: Mapping[str, Columns], captions: Mapping[str, str], metrics: Sequence[str]) -> None:
+def images_of(archive: Archive, numbers: np.ndarray) -> np.ndarray:
+    """Which image each record is of, (n,) int64: the place of its name among the sorted names of all of them.
+
+    Args:
+        archive: that of the records.
+        numbers: (n,), of the records in it.
+    """
+    names = digests(str(image) for (image,) in archive.rows("image"))[numbers]
+    _, firsts, inverse = np.unique(names, return_index=True, return_inverse=True)
+    distinct = np.empty(len(firsts), np.dtypes.StringDType())
+    order = np.argsort(numbers[firsts], kind="stable")
+    for start in range(0, len(order), _TOGETHER):
+        part = order[start : start + _TOGETHER]
+        distinct[part] = archive.take(["image"], archive.places_of(numbers[firsts[part]]))["image"]
+    places = np.empty(len(firsts), np.int64)
+    places[np.argsort(distinct, kind="stable")] = np.arange(len(firsts))
+    return places[inverse]
+
+
+def write_table(
+    path: Path, runs: Mapping[str, Columns], archive: Archive, numbers: np.ndarray, metrics: Sequence[str]
+) -> None:
     """per_record.csv: a row a run and record; undefined and refused metrics are empty.
 
     Args:
         path: the file.
         runs: the scores by label.
-        captions: by record id.
+        archive: that has the records, of the first run.
+        numbers: (n,), where in it those lie that the scores number.
         metrics: the columns.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(path.name + TEMPORARY)
     with temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["run", "id", "image", "caption", "size", *metrics])
         for run, columns in runs.items():
-            for row, (name, image) in enumerate(zip(columns.ids, columns.images, strict=True)):
-                texts = [as_text(text) for text in (run, name, image, captions.get(name, ""))]
-                size = SIZES[columns.sizes[row]] if columns.sizes[row] >= 0 else ""
-                values = [columns.values[metric][row] if metric in columns.values else np.nan for metric in metrics]
-                writer.writerow([*texts, size, *("" if np.isnan(value) else repr(float(value)) for value in values)])
+            for start in range(0, len(columns.numbers), _TOGETHER):
+                part = slice(start, start + _TOGETHER)
+                said = archive.take(_NAMING, archive.places_of(numbers[columns.numbers[part]]))
+                for row, names in enumerate(zip(*(said[name] for name in _NAMING), strict=True), start):
+                    texts = [as_text(str(text)) for text in (run, *names)]
+                    size = SIZES[columns.sizes[row]] if columns.sizes[row] >= 0 else ""
+                    values = [columns.values[metric][row] if metric in columns.values else np.nan for metric in metrics]
+                    cells = ("" if np.isnan(value) else repr(float(value)) for value in values)
+                    writer.writerow([*texts, size, *cells])
     temporary.rename(path)

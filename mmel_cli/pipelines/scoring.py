@@ -15,27 +15,28 @@ from mmel_cli.evaluation.bench import Bench
 from mmel_cli.evaluation.metrics.residuals import RESIDUAL
 from mmel_cli.evaluation.phrases import kind_of
 from mmel_cli.fields import PHRASE_MAP, TOKEN_MAP, WORD_MAP, WORD_REST, WORD_SHARE
-from mmel_cli.model import Adapter, load_model
+from mmel_cli.model import Adapter
 from mmel_cli.names import count
 from mmel_cli.pipelines import provenance, scores
 from mmel_cli.pipelines.batches import Loader
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.measure import EngineExplainer, Measurer, tolerance
+from mmel_cli.pipelines.models import Models
 from mmel_cli.pipelines.origin import Input, find_input, find_model, find_weights
 from mmel_cli.pipelines.regions import Words
 from mmel_cli.pipelines.rivals import RivalTexts, find_partners
 from mmel_cli.pipelines.subjects import Siblings, Stream
 from mmel_cli.runs import Events, RunFolder
-from mmel_cli.runs.together import Opened
-from mmel_cli.types import Failure, RunInfo
+from mmel_cli.runs.together import Common, Opened
+from mmel_cli.types import RunInfo
 
 
 @dataclass
 class Tally:
     """What became of each run, by label."""
 
+    failures: scores.Failures
     refused: dict[str, dict[str, str]] = field(default_factory=dict)  # by number: why
-    failures: dict[str, list[Failure]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,13 @@ class Scoring:
     """One run, with all that scoring it takes."""
 
     run: Opened
-    wanted: frozenset[str]  # record ids
+    wanted: Common
     names: tuple[str, ...]  # of numbers
     rivals: RivalTexts
     config: EvalConfig
     folder: RunFolder
     events: Events
+    models: Models
 
     def score(self, tally: Tally) -> None:
         """Score what is not scored yet; metrics that cannot be had are refused by name."""
@@ -56,13 +58,16 @@ class Scoring:
         with ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor(self.config.workers))
             stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            stack.callback(self.models.leave)
             model, engine, reasons = self._load(source)
             refused = self._refuse(reasons, tally)
             metrics = {family: METRICS[family] for family in self._families() if family not in refused}
             self._tell_phrase_maps(metrics)
             bench = self._bench(model, engine, reasons)
             stream = self._stream(source, metrics, bench, pool)
-            bench.siblings = Siblings(run.archive, source, self.wanted, stream.truth, self.config.image.limits)
+            bench.siblings = Siblings(
+                run.archive, source, self.wanted, stream.truth, self.config.image.limits, stream.recent
+            )
             bench.find_partners = partial(find_partners, stream)
             paths = {family: scores.log_path(self.folder, run.path, run.archive, family) for family in metrics}
             logs = {family: stack.enter_context(scores.ScoreLog(path)) for family, path in paths.items()}
@@ -71,10 +76,10 @@ class Scoring:
                 self.events.message(f"{run.label}: {count(before, 'record')} scored before")
                 self.events.progress(before, 0)
             measurer = Measurer(metrics, logs, bench, self._tolerance(model, engine))
-            failures = tally.failures.setdefault(run.label, [])
+            tally.failures.add(run.label, ())
             for subjects, unusable in stream.batches(done):
                 unsound = measurer.measure(subjects)
-                failures += [*unusable, *unsound]
+                tally.failures.add(run.label, [*unusable, *unsound])
                 self.events.progress(len(subjects) - len(unsound), len(unusable) + len(unsound))
                 if self.folder.stop.asked():
                     break
@@ -141,7 +146,7 @@ class Scoring:
             return None, None, {"model": str(error)}
         self.events.message(f"{run.label}: model {name}")
         try:
-            model = load_model(name, config.device, config.dtype, info.image_size)
+            model = self.models.load(name, info)
         except UsageError:
             raise
         except MmelError as error:
