@@ -145,7 +145,8 @@ def _synthetic(place: Path, scratch: Path, given: argparse.Namespace) -> None:
     report = ["--set", f"report={str(given.report).lower()}"]
     before: dict[str, tuple[int, float]] = {}
     for count in map(int, given.records.split(",")):
-        source, runs = place / f"in-{count}", [place / f"{name}-{count}" for name in ("mmel", "grad-eclip")]
+        names = ("mmel", "grad-eclip") if "two" in given.parts else ("mmel",)
+        source, runs = place / f"in-{count}", [place / f"{name}-{count}" for name in names]
         if not source.is_dir():
             make_input(source, count)
         for seed, run in enumerate(runs):
