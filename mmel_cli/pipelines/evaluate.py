@@ -20,8 +20,10 @@ from mmel_cli.pipelines import scores
 from mmel_cli.pipelines.models import Models
 from mmel_cli.pipelines.plots import draw
 from mmel_cli.pipelines.provenance import versions
+from mmel_cli.pipelines.rank_scoring import ScoringRanks
 from mmel_cli.pipelines.rivals import RivalTexts
-from mmel_cli.pipelines.scoring import Scoring, Tally
+from mmel_cli.pipelines.scoring import Scoring
+from mmel_cli.pipelines.tally import Tally
 from mmel_cli.report.make import attempted, report_evaluation
 from mmel_cli.runs import EVALUATED, Events, RunFolder, settings
 from mmel_cli.runs.digests import lines_sha256
@@ -85,15 +87,34 @@ def evaluate(
         folder.note(identity.plain() | content)
         _tell_kinds(content["runs"], names, events)
         events.total(len(wanted) * len(runs))
-        models = Models(config, [(run.path, run.archive.info) for run in runs])
         with scores.Failures(folder.path) as failures:
-            tally = Tally(failures)
-            for run in runs:
-                if not folder.stop.asked():
-                    Scoring(run, wanted, names, rivals, config, folder, events, models).score(tally)
+            tally = Tally(folder, failures, names, events)
+            _score(runs, wanted, names, rivals, config, tally)
         report = _report(folder, runs, wanted, identity, config, tally)
         page = _page(out, runs, wanted, events) if config.report else ""
     return Evaluation(str(out), report, sum(failures.counts.values()), tally.refused, folder.stop.signal, page)
+
+
+def _score(
+    runs: Sequence[Opened],
+    wanted: Common,
+    names: tuple[str, ...],
+    rivals: RivalTexts,
+    config: EvalConfig,
+    tally: Tally,
+) -> None:
+    """Every run, here or by the ranks that the configuration asks for, until a signal comes."""
+    with ExitStack() as stack:
+        ranks = stack.enter_context(ScoringRanks(runs, names, config, tally.events)) if config.ranks > 1 else None
+        models = Models(config, [(run.path, run.archive.info) for run in runs])
+        for run in runs:
+            if tally.folder.stop.asked():
+                break
+            with ExitStack() as own:
+                if ranks is not None:
+                    tally.take(run, ranks.of(run, wanted, tally.folder.path))
+                else:
+                    tally.take(run, Scoring(run, wanted, names, rivals, config, tally.events, models, own))
 
 
 def _page(out: Path, runs: Sequence[Opened], wanted: Common, events: Events) -> str:
@@ -136,9 +157,7 @@ def _identity(config: EvalConfig, rivals: RivalTexts, wanted: Common, names: tup
 
 def _content(runs: list[Opened], config: EvalConfig) -> dict[str, Any]:
     described = [
-        {"label": run.label}
-        | scores.describe(run.path, run.archive)
-        | {"map of a phrase": _map_of_a_phrase(run.archive.info)}
+        {"label": run.label} | scores.describe(run) | {"map of a phrase": _map_of_a_phrase(run.archive.info)}
         for run in runs
     ]
     return {"config": config.plain(), "runs": described, "versions": versions()}
@@ -186,8 +205,6 @@ def _fine_points(identity: scores.Identity) -> dict[str, list[float]]:
 
 def _columns(folder: RunFolder, run: Opened, wanted: Common, identity: scores.Identity) -> Columns:
     """Everything in the logs of one run, the numbers that are reported."""
-    paths = [
-        scores.log_path(folder, run.path, run.archive, family) for family in METRICS if family in identity.families
-    ]
+    paths = [scores.log_path(folder.path, run, family) for family in METRICS if family in identity.families]
     logged = (score for path in paths if path.exists() for score in scores.read_scores(path))
     return Columns.collect(logged, wanted.index).only(identity.names)

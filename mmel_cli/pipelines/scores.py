@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -17,9 +17,9 @@ from mmel_cli.evaluation.summary import SIZES, Columns, Scores
 from mmel_cli.idsets import IdSet, digests
 from mmel_cli.runs import RunFolder, differences, fingerprint
 from mmel_cli.runs.cells import as_text
-from mmel_cli.runs.digests import ids_sha256, maps_sha256
 from mmel_cli.runs.failures import NAME as FAILURES
 from mmel_cli.runs.folder import METRICS_FILE, PLOTS, SCORES, TABLE, TEMPORARY
+from mmel_cli.runs.together import Opened
 from mmel_cli.types import Failure
 
 __all__ = ["METRICS_FILE", "PLOTS", "SCORES", "TABLE"]
@@ -32,18 +32,8 @@ class ScoreLog:
     """The scores of one run: a JSON line a batch, on disk before the next batch; a torn last line is dropped."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self.done = IdSet()
         path.parent.mkdir(parents=True, exist_ok=True)
-        sound = 0
-        if path.exists():
-            with path.open("rb") as file:
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    sound += len(line)
-                    for scores in json.loads(line)["scores"]:
-                        self.done.add(scores["id"])
+        self.done, sound = scored(path)
         self._file: IO[bytes] = path.open("ab")
         self._file.truncate(sound)
 
@@ -63,6 +53,19 @@ class ScoreLog:
         os.fsync(self._file.fileno())
 
 
+def scored(path: Path) -> tuple[IdSet, int]:
+    """The records in a log, and how many bytes of it are whole; none if there is no such file."""
+    done, sound = IdSet(), 0
+    if path.exists():
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                sound += len(line)
+                done.update(scores["id"] for scores in json.loads(line)["scores"])
+    return done, sound
+
+
 def read_scores(path: Path) -> Iterator[Scores]:
     """The scores in a log, in order."""
     with path.open(encoding="utf-8") as file:
@@ -74,32 +77,33 @@ def read_scores(path: Path) -> Iterator[Scores]:
 class DoneInAll:
     """The records that every log has."""
 
-    def __init__(self, sets: Sequence[IdSet]) -> None:
+    def __init__(self, sets: Sequence[Container[str]]) -> None:
         self._sets = sets
 
     def __contains__(self, record_id: object) -> bool:
         return bool(self._sets) and all(record_id in ids for ids in self._sets)
 
 
-def log_path(folder: RunFolder, path: Path, archive: Archive, family: str) -> Path:
+def log_path(folder: Path, run: Opened, family: str) -> Path:
     """One log a metric family and run: it stays when the run is compared with others later."""
-    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in path.resolve().name)[-80:]
-    return folder.path / SCORES / f"{name}-{family}-{fingerprint(describe(path, archive))[:12]}.jsonl"
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in run.path.resolve().name)[-80:]
+    return folder / SCORES / f"{name}-{family}-{fingerprint(describe(run))[:12]}.jsonl"
 
 
-def describe(path: Path, archive: Archive) -> dict[str, Any]:
+def describe(run: Opened) -> dict[str, Any]:
     """What tells the maps of one run from those of another."""
-    info = archive.info
+    info = run.archive.info
+    ids, maps = run.content
     return {
-        "path": str(path.resolve()),
+        "path": str(run.path.resolve()),
         "config_sha256": info.config_sha256,
         "model": info.model,
         "model_sha256": info.model_sha256,
         "method": info.method,
         "layers": list(info.layers),
-        "records": len(archive),
-        "ids_sha256": ids_sha256(archive),
-        "maps_sha256": maps_sha256(archive),
+        "records": len(run.archive),
+        "ids_sha256": ids,
+        "maps_sha256": maps,
     }
 
 

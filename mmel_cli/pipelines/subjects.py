@@ -59,6 +59,7 @@ class Stream:
     pool: ThreadPoolExecutor
     phrases: bool = False  # whether the truth of phrases is wanted
     recent: Recent = field(default_factory=Recent)
+    share: tuple[int, int] = (0, 1)  # (k, n): only batch k of every n, and what the input lacks is left to others
 
     def batches(self, done: Container[str]) -> Iterator[tuple[list[Subject], list[Failure]]]:
         """Every wanted record once: a Subject, or a Failure that says what changed since it was explained."""
@@ -67,16 +68,13 @@ class Stream:
             seen.update(sample.id for sample in batch.samples)
             seen.update(failure.id for failure in batch.failures)
             subjects, failures = self._join(batch)
-            if subjects or failures or batch.failures:
-                yield subjects, [*batch.failures, *failures]
-        if not self.source.gone:
-            names = (str(name) for (name,) in self.archive.rows("id"))
-            missing = (name for name in names if name in self.wanted and name not in seen and name not in done)
-            while gone := [Failure(name, "pair", "is not in the input any more") for name in islice(missing, _MISSING)]:
-                yield [], gone
+            yield subjects, [*batch.failures, *failures]
+        if self.share == (0, 1):
+            yield from (([], gone) for gone in missing(self.archive, self.source, self.wanted, seen, done))
 
     def _decoded(self, done: Container[str]) -> Iterator[Batch]:
-        chunks = self.recent.watch(by_image(self._samples(), self.size))
+        first, every = self.share
+        chunks = self.recent.watch(islice(by_image(self._samples(), self.size), first, None, every))
         if self.images is not None:
             yield from self.images.batches(chunks, done)
             return
@@ -122,6 +120,18 @@ class Stream:
             for phrase in sample.phrases
             if has_truth(phrase) and is_read(record, phrase.start, phrase.end)
         ]
+
+
+def missing(
+    archive: Archive, source: Input, wanted: Container[str], seen: Container[str], done: Container[str]
+) -> Iterator[list[Failure]]:
+    """Failures of the wanted records that are neither seen in the input nor done, some at a time."""
+    if source.gone:
+        return
+    names = (str(name) for (name,) in archive.rows("id"))
+    gone = (name for name in names if name in wanted and name not in seen and name not in done)
+    while failures := [Failure(name, "pair", "is not in the input any more") for name in islice(gone, _MISSING)]:
+        yield failures
 
 
 def layer_evidence(record: Explanation, archive: Archive) -> dict[str, np.ndarray]:

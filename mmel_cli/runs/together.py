@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmel_cli.archive import Archive
 from mmel_cli.errors import UsageError
 from mmel_cli.idsets import IdIndex, digests
 from mmel_cli.names import count
+from mmel_cli.runs.digests import ids_sha256, maps_sha256
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,11 @@ class Opened:
     label: str
     path: Path
     archive: Archive
+
+    @cached_property
+    def content(self) -> tuple[str, str]:
+        """Digests of the names and of the maps of all its records; the archive is read once for them."""
+        return ids_sha256(self.archive), maps_sha256(self.archive)
 
 
 def labels_of(paths: Sequence[Path]) -> list[str]:
