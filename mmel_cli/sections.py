@@ -262,6 +262,7 @@ class EvalConfig(Section):
     data: Path | None = None  # where their input lies now
     captions: Path | None = None  # a text file, one caption a line, to tell the right one from
     rivals: int = Field(default=64, ge=1)  # without a file: so many distinct captions of the first run
+    ranks: int = Field(default=1, ge=1, le=256)  # processes here that share the records
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int = Field(default=16, ge=1)

@@ -11,12 +11,12 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from mmel_cli.archive.rows import columns_in, explanation, read, read_rows, record_at
 from mmel_cli.archive.safety import Checked, open_safely, state_of
-from mmel_cli.archive.schema import AGAINST, SCALE, TEXT_CRC, TOKENS_TEXT, WORDS_SPAN, WORDS_TEXT, columns
 from mmel_cli.archive.writer import SHARDS, shard_files
-from mmel_cli.errors import ArchiveError, DamagedError
-from mmel_cli.fields import PHRASE_SPAN
-from mmel_cli.types import Explanation, RunInfo, Word
+from mmel_cli.errors import ArchiveError
+from mmel_cli.idsets import IdIndex, digests
+from mmel_cli.types import Explanation, RunInfo
 
 _BLOCK, _BLOCK_BYTES = 256, 1 << 24  # records, and of their fields
 
@@ -87,21 +87,54 @@ class Archive:
 
     @cached_property
     def ids(self) -> list[str]:
-        """All record ids, in order; held in memory from the first use on."""
-        return [str(value) for value in self.column("id")]
+        """All record ids, in order; held in memory from the first use on (`rows("id")` streams them)."""
+        return [str(name) for (name,) in self.rows("id")]
 
     @cached_property
-    def _places(self) -> dict[str, tuple[int, int]]:
-        places = [(number, row) for number, count in enumerate(self._counts) for row in range(count)]
-        return dict(zip(self.ids, places, strict=True))
+    def index(self) -> IdIndex:
+        """The number of each record, from 0, by its id; 12 bytes a record, held in memory from the first use on."""
+        return IdIndex.of(digests(str(name) for (name,) in self.rows("id")))
 
-    def __contains__(self, record_id: str) -> bool:
-        return record_id in self._places
+    def number(self, record_id: str) -> int:
+        """The number of a record in the archive's order, from 0; KeyError if there is none."""
+        for number in self.index.candidates(record_id):
+            shard, row = self._place(number)
+            if read(self._file(shard), "id", row) == record_id:
+                return number
+        raise KeyError(record_id)
+
+    def __contains__(self, record_id: object) -> bool:
+        try:
+            return isinstance(record_id, str) and self.number(record_id) >= 0
+        except KeyError:
+            return False
 
     def __getitem__(self, record_id: str) -> Explanation:
         """The record of an id; KeyError if there is none."""
-        number, row = self._places[record_id]
-        return _record(self._file(number), row, self.info)
+        return self.at(self.number(record_id))
+
+    def several(self, record_ids: Sequence[str]) -> list[Explanation]:
+        """Records of these ids, in their order; those that lie together in a file are read together.
+
+        Raises:
+            KeyError: for an id that there is not.
+        """
+        numbers = [self.index.number(name) for name in record_ids]
+        if any(number is None for number in numbers):
+            raise KeyError(next(name for name, number in zip(record_ids, numbers, strict=True) if number is None))
+        # a name that shares its digest with another's is looked for by itself
+        records = self.numbered(np.array(numbers))
+        return [record if record.id == name else self[name] for record, name in zip(records, record_ids, strict=True)]
+
+    def numbered(self, numbers: np.ndarray) -> list[Explanation]:
+        """Records by their numbers in the archive's order, from 0, in the order given; read like `several`."""
+        if not len(numbers):
+            return []
+        places = self.places_of(numbers)
+        block = self.take(columns_in(self._file(int(places[0, 0])), self.info), places)
+        return [
+            explanation({name: values[row] for name, values in block.items()}, self.info) for row in range(len(places))
+        ]
 
     def __iter__(self) -> Iterator[Explanation]:
         return self.records(field.name for field in self.info.fields)
@@ -115,23 +148,26 @@ class Archive:
         for number, count in enumerate(self._counts):
             for start in range(0, count, most):
                 file, rows = self._file(number), slice(start, start + most)
-                block = {name: _read(file, name, rows) for name in _columns(file, own)}
+                block = {name: read(file, name, rows) for name in columns_in(file, own)}
                 for place in range(len(block["id"])):
-                    yield _explanation({name: values[place] for name, values in block.items()}, own)
+                    yield explanation({name: values[place] for name, values in block.items()}, own)
 
     def at(self, number: int) -> Explanation:
         """The record at a place in the archive's order, from 0; IndexError if there is none."""
-        row = number
-        for shard, count in enumerate(self._counts):
-            if 0 <= row < count:
-                return _record(self._file(shard), row, self.info)
-            row -= count
-        raise IndexError(number)
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        shard, row = self._place(number)
+        return record_at(self._file(shard), row, self.info)
 
     def place(self, record_id: str) -> tuple[Path, int]:
         """The file of a record and its row there, from 0; KeyError if there is none."""
-        number, row = self._places[record_id]
-        return self._paths[number], row
+        shard, row = self._place(self.number(record_id))
+        return self._paths[shard], row
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """The file of the record of a number, and its row there."""
+        shard = int(np.searchsorted(self._starts, number, "right")) - 1
+        return shard, number - int(self._starts[shard])
 
     def column(self, name: str) -> np.ndarray:
         """One whole dataset across the files, for example "score" or "map" (P, h, w); maps come back as float32.
@@ -139,7 +175,7 @@ class Archive:
         Raises:
             KeyError: if this archive does not hold it.
         """
-        return np.concatenate([_read(self._file(n), name, slice(None)) for n in range(len(self._paths))])
+        return np.concatenate([read(self._file(n), name, slice(None)) for n in range(len(self._paths))])
 
     def blocks(self, *names: str) -> Iterator[dict[str, np.ndarray]]:
         """These datasets, a block of consecutive records at a time, in order.
@@ -150,7 +186,7 @@ class Archive:
         for number, count in enumerate(self._counts):
             for start in range(0, count, _BLOCK):
                 file = self._file(number)
-                yield {name: _read(file, name, slice(start, start + _BLOCK)) for name in names}
+                yield {name: read(file, name, slice(start, start + _BLOCK)) for name in names}
 
     def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """These datasets record by record, with no more than a block of records in memory.
@@ -166,18 +202,19 @@ class Archive:
         """The files of the archive, in order."""
         return list(self._paths)
 
-    @property
-    def starts(self) -> np.ndarray:
+    @cached_property
+    def _starts(self) -> np.ndarray:
         """By file, the number of its first record in the archive, (files,) int64."""
         return np.cumsum([0, *self._counts[:-1]])
 
-    def places(self, ids: Iterable[str]) -> np.ndarray:
+    def places_of(self, numbers: np.ndarray) -> np.ndarray:
         """Where records lie, (n, 2) int32: the number of the file in `files`, and the row in it.
 
-        Raises:
-            KeyError: for an id that there is not.
+        Args:
+            numbers: (n,), of records in the archive's order, from 0.
         """
-        return np.array([self._places[name] for name in ids], np.int32).reshape(-1, 2)
+        shards = np.searchsorted(self._starts, numbers, "right") - 1
+        return np.stack([shards, numbers - self._starts[shards]], 1).astype(np.int32)
 
     def take(self, names: Sequence[str], places: np.ndarray) -> dict[str, np.ndarray]:
         """These datasets of some records, in the order given, by name; all of them are in memory then.
@@ -186,7 +223,7 @@ class Archive:
 
         Args:
             names: of datasets.
-            places: (n, 2), of the records, as `places` gives them.
+            places: (n, 2), of the records, as `places_of` gives them.
 
         Raises:
             KeyError: if this archive does not hold a dataset.
@@ -196,16 +233,18 @@ class Archive:
         for number in np.unique(places[:, 0]):
             file, rows = self._file(int(number)), places[places[:, 0] == number, 1]
             for name in names:
-                parts[name].append(_rows(file, name, rows))
+                parts[name].append(read_rows(file, name, rows))
         back = np.argsort(order, kind="stable")
         return {name: np.concatenate(blocks)[back] for name, blocks in parts.items()}
 
     def digest(self, *names: str) -> str:
-        """SHA-256 of the values of these numeric datasets, in order; one file's dataset is in memory at a time."""
+        """SHA-256 of the values of these numeric datasets, file by file, in order; a block is in memory at a time."""
         digest = hashlib.sha256()
-        for number in range(len(self._paths)):
+        for number, count in enumerate(self._counts):
             for name in names:
-                digest.update(np.ascontiguousarray(_read(self._file(number), name, slice(None))).tobytes())
+                for start in range(0, count, _BLOCK):
+                    rows = read(self._file(number), name, slice(start, start + _BLOCK))
+                    digest.update(np.ascontiguousarray(rows).tobytes())
         return digest.hexdigest()
 
     def _file(self, number: int) -> h5py.File:
@@ -220,72 +259,3 @@ def _datasets(file: h5py.File) -> list[str]:
     names: list[str] = []
     file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     return names
-
-
-def _record(file: h5py.File, row: int, info: RunInfo) -> Explanation:
-    return _explanation({name: _read(file, name, row) for name in _columns(file, info)}, info)
-
-
-def _columns(file: h5py.File, info: RunInfo) -> list[str]:
-    """The datasets that make a record with the fields of `info`, of those that the file has (version 1 lacks some)."""
-    every = {*columns(info), *(field.name for field in info.fields), PHRASE_SPAN.name} - {TEXT_CRC}
-    return sorted(name for name in every if name in file)
-
-
-def _explanation(row: dict[str, Any], info: RunInfo) -> Explanation:
-    """A record from its rows of `_columns`, without their padding."""
-    tokens = tuple(str(text) for text in row[TOKENS_TEXT] if text)
-    words = words_from(row[WORDS_TEXT], row[WORDS_SPAN]) if WORDS_TEXT in row else ()
-    phrases = int((row[PHRASE_SPAN.name][:, 0] >= 0).sum()) if PHRASE_SPAN.name in row else 0
-    own = replace(info.sizes, tokens=len(tokens), words=len(words), phrases=phrases)
-    height, width = (int(n) for n in row["image_size"])
-    x0, y0, x1, y1 = (float(n) for n in row["box"])
-    return Explanation(
-        **{name: str(row[name]) for name in ("id", "image", "caption")},
-        truncated=bool(row["truncated"]),
-        score=float(row["score"]),
-        logit=float(row.get("logit", math.nan)),
-        image_size=(height, width),
-        box=(x0, y0, x1, y1),
-        # copies: a record must not keep the block that it was read with
-        fields={field.name: row[field.name][tuple(map(slice, field.shape(own)))].copy() for field in info.fields},
-        tokens=tokens,
-        words=words,
-        against=str(row[AGAINST]) if info.against else None,
-        against_score=float(row["against_score"]) if info.against else None,
-    )
-
-
-def _rows(file: h5py.File, name: str, rows: np.ndarray) -> np.ndarray:
-    """Rows of a dataset in any order: as one slice where they lie close together, else row by row."""
-    first, last = int(rows.min()), int(rows.max())
-    if last - first < 2 * len(rows):
-        return np.asarray(_read(file, name, slice(first, last + 1)))[rows - first]
-    return np.concatenate([np.asarray(_read(file, name, slice(int(row), int(row) + 1))) for row in rows])
-
-
-def phrases_in(file: h5py.File, row: int) -> int:
-    """How many phrases a record has; 0 where the run shows none."""
-    return int((_read(file, PHRASE_SPAN.name, row)[:, 0] >= 0).sum()) if PHRASE_SPAN.name in file else 0
-
-
-def words_from(texts: Sequence[str] | np.ndarray, spans: np.ndarray) -> tuple[Word, ...]:
-    """The words of a record from its rows of words/text and words/span, which are padded."""
-    return tuple(Word(str(text), int(span[0]), int(span[1])) for text, span in zip(texts, spans, strict=True) if text)
-
-
-def _read(file: h5py.File, name: str, rows: Any) -> Any:
-    """Text as str, scaled float16 as float32, the rest as it is."""
-    try:
-        item = file[name]
-        if h5py.check_string_dtype(item.dtype):
-            return item.asstr()[rows]
-        values = item[rows]
-        if name + SCALE in file:
-            factors = np.asarray(file[name + SCALE][rows], np.float32)
-            return (
-                values.astype(np.float32) * factors.reshape(-1, *[1] * (item.ndim - 1))[0 if factors.ndim == 0 else ...]
-            )
-    except (OSError, UnicodeDecodeError) as error:
-        raise DamagedError(f"{file.filename}: {name} is damaged ({error}); run mmel verify") from error
-    return values

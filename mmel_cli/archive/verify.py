@@ -8,7 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mmel_cli.archive.reader import archive_files, phrases_in
+from mmel_cli.archive.reader import archive_files
+from mmel_cli.archive.rows import phrases_in
 from mmel_cli.archive.safety import open_safely
 from mmel_cli.archive.schema import AGAINST, TEXT_CRC, TEXTS, TOKENS_TEXT, WORDS_TEXT, text_crc32
 from mmel_cli.errors import ArchiveError

@@ -1,6 +1,5 @@
 """Pairs from the rows of metadata and tables: which file a cell names, its captions, id, mask, boxes and phrases."""
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from mmel_cli.data.paths import file_ref, is_storable, readable_image, record_id
 from mmel_cli.data.phrases import phrases_in
 from mmel_cli.data.rows import Row
 from mmel_cli.errors import RecordError
+from mmel_cli.idsets import IdSet, NameCounts
 from mmel_cli.types import Failure, ImageRef, Sample
 
 CAPTIONS = ("text", "caption", "captions", "prompt", "title")  # the first that a row has
@@ -24,31 +24,26 @@ _NUMBERED = re.compile(r"caption_\d+")
 
 @dataclass
 class Seen:
-    """8-byte digests of what rows have named: captions so far by file (none for a mask), and ids."""
+    """What rows have named: captions so far by file (none for a mask), and ids; 12 and 8 bytes each."""
 
-    files: dict[int, int] = field(default_factory=dict)
-    ids: set[int] = field(default_factory=set)
+    files: NameCounts = field(default_factory=NameCounts)
+    ids: IdSet = field(default_factory=IdSet)
 
     def name(self, file: str) -> None:
         """A row names a file."""
-        self.files.setdefault(_digest(file), 0)
+        self.files.add(file, 0)
 
     def named(self, file: str) -> bool:
         """Whether a row has named it."""
-        return _digest(file) in self.files
+        return file in self.files
 
     def number(self, image: str) -> int:
         """How many captions the image has had before this one."""
-        digest = _digest(image)
-        number = self.files.get(digest, 0)
-        self.files[digest] = number + 1
-        return number
+        return self.files.add(image)
 
     def is_new(self, identity: str) -> bool:
         """Whether no record had this id before; from now on one has."""
-        digest, before = _digest(identity), len(self.ids)
-        self.ids.add(digest)
-        return len(self.ids) > before
+        return self.ids.add(identity)
 
 
 @dataclass(frozen=True)
@@ -149,7 +144,3 @@ def _given_id(row: Row, where: str) -> str | None:
     if not is_storable(str(value)):
         raise RecordError("pair", f"{where}: id is not UTF-8 or holds a NUL")
     return str(value)
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8])

@@ -1,6 +1,6 @@
 """The bench that metrics measure on: the records with their images and truth, the model, and what several share."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeVar, cast
@@ -67,7 +67,7 @@ class Rivals:
     """Captions to tell the right one from, embedded once, and the images that they are captions of."""
 
     texts: tuple[str, ...]
-    images: tuple[frozenset[str], ...]
+    images: tuple[Container[str], ...]
     embeds: Float[Tensor, "captions width"]
 
 

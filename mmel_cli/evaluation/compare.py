@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import bootstrap, norm, permutation_test
 
-_PART = 1000  # resamples in memory at a time
+_PART = 1000  # resamples that are drawn at a time
+_NUMBERS = 4_000_000  # that are drawn at a time
 _MANY = 50  # images, for the normal approximation of far tails
 _LARGE = 20_000  # from so many images on, resampling and the normal distribution agree to every digit shown
 
@@ -117,7 +118,7 @@ def interval(sums: np.ndarray, counts: np.ndarray, options: ComparisonOptions) -
         (sums, counts),
         lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis),
         n_resamples=options.resamples,
-        batch=max(1, 4_000_000 // len(sums)),
+        batch=max(1, _NUMBERS // len(sums)),
         paired=True,
         vectorized=True,
         confidence_level=options.confidence,
@@ -148,12 +149,17 @@ def crossed(
         return None, None, None
     sums = np.stack([np.bincount(place, column) for column in draws[kept].T])  # (draws, images)
     rng, means = np.random.default_rng(options.seed), []
+    rows = max(1, _NUMBERS // many)
     for start in range(0, options.resamples, _PART):
         size = min(_PART, options.resamples - start)
-        of_images = rng.multinomial(many, np.full(many, 1 / many), size)
+        both = []  # of the drawn images: sums by draw, and records
+        for first in range(0, size, rows):
+            of_images = rng.multinomial(many, np.full(many, 1 / many), min(rows, size - first))
+            both.append(np.column_stack([of_images @ sums.T, of_images @ counts]))
+        of_both = np.concatenate(both)
         of_draws = rng.multinomial(count, np.full(count, 1 / count), size)
-        totals = ((of_images @ sums.T) * of_draws).sum(1) / count
-        means.append(totals / (of_images @ counts))
+        totals = (of_both[:, :-1] * of_draws).sum(1) / count
+        means.append(totals / of_both[:, -1])
     resampled = np.concatenate(means)
     edge = (1 - options.confidence) / 2
     return float(np.quantile(resampled, edge)), float(np.quantile(resampled, 1 - edge)), float(resampled.std(ddof=1))
@@ -177,7 +183,7 @@ def sign_flip(sums: np.ndarray, options: ComparisonOptions) -> float | None:
             lambda x, axis: x.sum(axis=axis),
             permutation_type="samples",
             n_resamples=options.resamples,
-            batch=max(1, 4_000_000 // len(sums)),
+            batch=max(1, _NUMBERS // len(sums)),
             vectorized=True,
             rng=np.random.default_rng(options.seed),
         ).pvalue

@@ -10,6 +10,7 @@ import numpy as np
 from mmel_cli.errors import MmelError
 from mmel_cli.evaluation.compare import ComparisonOptions, Difference, difference, estimate, holm
 from mmel_cli.evaluation.registry import named
+from mmel_cli.idsets import IdIndex
 
 SIZES = ("small", "medium", "large")
 
@@ -29,10 +30,9 @@ class Scores:
 
 @dataclass(frozen=True)
 class Columns:
-    """The scores of a run by column, 8 bytes a number; row k of everything is record `ids[k]`."""
+    """The scores of a run by column, 8 bytes a number; row k of everything is record `numbers[k]` of an order."""
 
-    ids: list[str]
-    images: list[str]
+    numbers: np.ndarray  # (records,) int32
     sizes: np.ndarray  # index into SIZES, -1 for none
     values: dict[str, np.ndarray]  # (records,), NaN where undefined
     curves: dict[str, np.ndarray]  # (records, points), NaN rows where missing
@@ -40,29 +40,36 @@ class Columns:
     draws: dict[str, np.ndarray]  # (records, draws), the same
 
     @classmethod
-    def collect(cls, scores: Iterable[Scores]) -> "Columns":
+    def collect(cls, scores: Iterable[Scores], order: IdIndex) -> "Columns":
         """Read scores one by one; those of one record, by several metrics, need not follow each other.
 
+        Args:
+            scores: in the order that rows have then.
+            order: the numbers of records, by their ids.
+
         Raises:
-            MmelError: if a curve has another number of points than that of the records before it.
+            MmelError: if a curve has another number of points than that of the records before it, or a record is not
+                in the order.
         """
-        ids: dict[str, int] = {}
-        images: list[str] = []
+        rows, numbers = np.full(len(order), -1, np.int32), array("i")
         sizes, values, curves, layers, draws = array("b"), _Table(), _Table(), _Table(), _Table()
         for score in scores:
-            if score.id not in ids:
-                ids[score.id] = len(ids)
-                images.append(score.image)
+            number = order.number(score.id)
+            if number is None:
+                raise MmelError(f"record {score.id}: was scored and is not in the runs; score anew with --overwrite")
+            if rows[number] < 0:
+                rows[number] = len(numbers)
+                numbers.append(number)
                 sizes.append(-1)
-            row = ids[score.id]
+            row = int(rows[number])
             sizes[row] = SIZES.index(score.size) if score.size else sizes[row]
             values.add(row, {n: [np.nan if v is None else v] for n, v in score.values.items()}, score.id)
             for table, points in ((curves, score.curves), (layers, score.layers), (draws, score.draws)):
                 table.add(row, points, score.id)
-        count = len(ids)
+        count = len(numbers)
         single = {name: column[:, 0] for name, column in values.arrays(count).items()}
         tables = (table.arrays(count) for table in (curves, layers, draws))
-        return cls(list(ids), images, np.array(sizes), single, *tables)
+        return cls(np.array(numbers, np.int32), np.array(sizes, np.int8), single, *tables)
 
     def only(self, names: Iterable[str]) -> "Columns":
         """Without the numbers, and their curves and draws, that are not named."""
@@ -73,13 +80,16 @@ class Columns:
         )
         return replace(self, values=values, curves=curves, draws=draws)
 
-    def take(self, ids: list[str]) -> "Columns":
+    def take(self, numbers: np.ndarray) -> "Columns":
         """The rows of these records, in this order."""
-        place = {name: row for row, name in enumerate(self.ids)}
-        rows = np.array([place[name] for name in ids], int)
+        if np.array_equal(numbers, self.numbers):
+            return self
+        place = np.full(max(self.numbers.max(initial=0), numbers.max(initial=0)) + 1, -1, np.int32)
+        place[self.numbers] = np.arange(len(self.numbers), dtype=np.int32)
+        rows = place[numbers]
         all_tables = (self.values, self.curves, self.layers, self.draws)
         tables = ({n: a[rows] for n, a in table.items()} for table in all_tables)
-        return Columns(ids, [self.images[row] for row in rows], self.sizes[rows], *tables)
+        return Columns(numbers, self.sizes[rows], *tables)
 
 
 class _Table:
@@ -105,31 +115,33 @@ class _Table:
         arrays = {}
         for name, column in self._columns.items():
             column.extend([np.nan] * (rows * self._widths[name] - len(column)))
-            arrays[name] = np.array(column).reshape(rows, self._widths[name])
+            arrays[name] = np.frombuffer(column).reshape(rows, self._widths[name])
         return arrays
 
 
 def join(runs: dict[str, Columns]) -> dict[str, Columns]:
     """The records that every run has, in the order of the first."""
-    first = next(iter(runs.values()))
-    common = set(first.ids).intersection(*(columns.ids for columns in runs.values()))
-    ids = [name for name in first.ids if name in common]
-    return {label: columns.take(ids) for label, columns in runs.items()}
+    first, *others = runs.values()
+    common = np.ones(len(first.numbers), bool)
+    for columns in others:
+        common &= np.isin(first.numbers, columns.numbers)
+    numbers = first.numbers[common]
+    return {label: columns.take(numbers) for label, columns in runs.items()}
 
 
-def summarise(runs: dict[str, Columns], names: list[str], options: ComparisonOptions) -> dict[str, Any]:
+def summarise(
+    runs: dict[str, Columns], images: np.ndarray, names: list[str], options: ComparisonOptions
+) -> dict[str, Any]:
     """The report as plain values; the first run is the reference of all differences.
 
     Args:
         runs: joined columns by label.
+        images: (records,) integers that say which image a record is of, from 0.
         names: the metrics asked for.
         options: of intervals and tests.
     """
     labels, numbers = list(runs), named()
     first = runs[labels[0]]
-    _, images = (
-        np.unique(np.array(first.images, object), return_inverse=True) if first.ids else (None, np.zeros(0, int))
-    )
     differences = {
         (name, label): difference(
             runs[label].values[name], first.values[name], images, options, _both(runs[label], first, name)
@@ -156,8 +168,8 @@ def summarise(runs: dict[str, Columns], names: list[str], options: ComparisonOpt
             "by_size": _by_size(runs, name, images, options) if metric.group == "localisation" else {},
         }
     return {
-        "records": len(first.ids),
-        "images": len(set(first.images)),
+        "records": len(first.numbers),
+        "images": int(np.unique(images).size),
         "reference": labels[0],
         "metrics": metrics,
         "curves": {label: _means(columns.curves, images) for label, columns in runs.items()},

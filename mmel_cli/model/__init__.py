@@ -1,7 +1,7 @@
 """Models: load one, preprocess images for it, capture what the methods need."""
 
 from mmel_cli.model.adapter import BUILTIN, Adapter, Captions, CaptureRequest, ModelSpec
-from mmel_cli.model.families import FAMILIES, Want, fetch_model, find_family, load_model
+from mmel_cli.model.families import FAMILIES, Want, fetch_model, find_family, load_model, loaded_once
 from mmel_cli.model.leave_out import LeftOut
 from mmel_cli.model.match import Match, MatchOptions
 from mmel_cli.model.phrase_vectors import PhraseVectors
@@ -25,4 +25,5 @@ __all__ = [
     "fetch_model",
     "find_family",
     "load_model",
+    "loaded_once",
 ]

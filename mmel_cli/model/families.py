@@ -1,6 +1,8 @@
 """The model families, by the model_type of their config.json, and the way from a name to a loaded model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +20,9 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+
+_KEPT: ContextVar[list[tuple[tuple[str, torch.device, str], Adapter]] | None] = ContextVar("kept", default=None)
 
 
 @dataclass(frozen=True)
@@ -109,10 +114,29 @@ def load_model(name: str, device: str, dtype: str, image_size: tuple[int, int] |
     """
     if dtype not in DTYPES:
         raise UsageError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
-    place = find_device(device)
+    place, kept = find_device(device), _KEPT.get()
+    for alike, model in kept or ():
+        if alike == (name, place, dtype) and image_size == model.spec.image_size:
+            return model
     checkpoint, family = find_family(name)
     _exact()
-    return family(checkpoint, Want(place, DTYPES[dtype], image_size))
+    model = family(checkpoint, Want(place, DTYPES[dtype], image_size))
+    if kept is not None:
+        kept.append(((name, place, dtype), model))
+    return model
+
+
+@contextmanager
+def loaded_once() -> Iterator[None]:
+    """Within it a model that was loaded stays in memory, and is the one that is given if its size is asked for again.
+
+    For a command that explains and then goes on with the same model.
+    """
+    token = _KEPT.set([])
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
 
 
 def find_device(device: str) -> torch.device:

@@ -23,7 +23,7 @@ from mmel_cli.runs.clock import Beside, Clock, Part
 from mmel_cli.tensors import Decoded, Pixels
 from mmel_cli.types import Failure, ImageRef, Sample
 
-_AHEAD = 2  # batches that are decoded before they are needed
+AHEAD = 2  # batches that are decoded before they are needed
 
 Keep = Callable[[Image], Image]
 """Makes of the upright RGB original the copy that is needed later, at a size that does not grow with the original."""
@@ -65,7 +65,7 @@ class Loader:
         waiting: deque[tuple[Batch, dict[str, Future[_Decoding]]]] = deque()
         for chunk in chunks:
             waiting.append(self._start(chunk, done))
-            if len(waiting) > _AHEAD:
+            if len(waiting) > AHEAD:
                 yield _finish(*waiting.popleft())
         while waiting:
             yield _finish(*waiting.popleft())

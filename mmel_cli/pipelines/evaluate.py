@@ -17,15 +17,18 @@ from mmel_cli.evaluation import METRICS, named, select
 from mmel_cli.evaluation.phrases import kind_of
 from mmel_cli.evaluation.summary import Columns, join, summarise
 from mmel_cli.pipelines import scores
+from mmel_cli.pipelines.models import Models
 from mmel_cli.pipelines.plots import draw
 from mmel_cli.pipelines.provenance import versions
+from mmel_cli.pipelines.rank_scoring import ScoringRanks
 from mmel_cli.pipelines.rivals import RivalTexts
-from mmel_cli.pipelines.scoring import Scoring, Tally
+from mmel_cli.pipelines.scoring import Scoring
+from mmel_cli.pipelines.tally import Tally
 from mmel_cli.report.make import attempted, report_evaluation
 from mmel_cli.runs import EVALUATED, Events, RunFolder, settings
 from mmel_cli.runs.digests import lines_sha256
 from mmel_cli.runs.folder import EVAL_FOLDER
-from mmel_cli.runs.together import Opened, common_records, labels_of
+from mmel_cli.runs.together import Common, Opened, common_records, labels_of
 from mmel_cli.types import RunInfo
 
 
@@ -76,8 +79,7 @@ def evaluate(
             Opened(label, path, stack.enter_context(load_archive(path)))
             for label, path in zip(labels_of(paths), paths, strict=True)
         ]
-        ids = common_records(runs, config.limit, events.message)
-        wanted = frozenset(ids)
+        wanted = common_records(runs, config.limit, events.message)
         folder = stack.enter_context(RunFolder(out, EVALUATED, overwrite=overwrite))
         rivals = RivalTexts.of(runs[0].archive, config)
         identity = _identity(config, rivals, wanted, names).join(folder)
@@ -85,20 +87,40 @@ def evaluate(
         folder.note(identity.plain() | content)
         _tell_kinds(content["runs"], names, events)
         events.total(len(wanted) * len(runs))
-        tally = Tally()
+        with scores.Failures(folder.path) as failures:
+            tally = Tally(folder, failures, names, events)
+            _score(runs, wanted, names, rivals, config, tally)
+        report = _report(folder, runs, wanted, identity, config, tally)
+        page = _page(out, runs, wanted, events) if config.report else ""
+    return Evaluation(str(out), report, sum(failures.counts.values()), tally.refused, folder.stop.signal, page)
+
+
+def _score(
+    runs: Sequence[Opened],
+    wanted: Common,
+    names: tuple[str, ...],
+    rivals: RivalTexts,
+    config: EvalConfig,
+    tally: Tally,
+) -> None:
+    """Every run, here or by the ranks that the configuration asks for, until a signal comes."""
+    with ExitStack() as stack:
+        ranks = stack.enter_context(ScoringRanks(runs, names, config, tally.events)) if config.ranks > 1 else None
+        models = Models(config, [(run.path, run.archive.info) for run in runs])
         for run in runs:
-            if not folder.stop.asked():
-                Scoring(run, wanted, names, rivals, config, folder, events).score(tally)
-        failed = scores.write_failures(folder, tally.failures)
-        report = _report(folder, runs, identity, config, tally)
-        page = _page(out, runs, ids, events) if config.report else ""
-    return Evaluation(str(out), report, failed, tally.refused, folder.stop.signal, page)
+            if tally.folder.stop.asked():
+                break
+            with ExitStack() as own:
+                if ranks is not None:
+                    tally.take(run, ranks.of(run, wanted, tally.folder.path))
+                else:
+                    tally.take(run, Scoring(run, wanted, names, rivals, config, tally.events, models, own))
 
 
-def _page(out: Path, runs: Sequence[Opened], ids: Sequence[str], events: Events) -> str:
+def _page(out: Path, runs: Sequence[Opened], wanted: Common, events: Events) -> str:
     """index.html, "" if it cannot be written, which is no failure of the evaluation."""
     safe = "all scores are safe: the same command makes it"
-    return attempted(lambda: report_evaluation(out, runs, ids, events.message), safe, events.message)
+    return attempted(lambda: report_evaluation(out, runs, wanted, events.message), safe, events.message)
 
 
 def _beside(path: Path) -> Path:
@@ -109,11 +131,9 @@ def _beside(path: Path) -> Path:
     return path / EVAL_FOLDER
 
 
-def _identity(
-    config: EvalConfig, rivals: RivalTexts, wanted: frozenset[str], names: tuple[str, ...]
-) -> scores.Identity:
+def _identity(config: EvalConfig, rivals: RivalTexts, wanted: Common, names: tuple[str, ...]) -> scores.Identity:
     """What scores depend on; the definitions of metrics go with the version. Runs may come and go."""
-    records = f"{len(wanted)} of SHA-256 {lines_sha256(sorted(wanted))[:12]}"
+    records = f"{len(wanted)} of SHA-256 {wanted.sha256()[:12]}"
     common = {"version of mmel": __version__, "records": records}
     numbers = settings(config.plain(), "numbers")
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
@@ -137,9 +157,7 @@ def _identity(
 
 def _content(runs: list[Opened], config: EvalConfig) -> dict[str, Any]:
     described = [
-        {"label": run.label}
-        | scores.describe(run.path, run.archive)
-        | {"map of a phrase": _map_of_a_phrase(run.archive.info)}
+        {"label": run.label} | scores.describe(run) | {"map of a phrase": _map_of_a_phrase(run.archive.info)}
         for run in runs
     ]
     return {"config": config.plain(), "runs": described, "versions": versions()}
@@ -157,18 +175,23 @@ def _map_of_a_phrase(info: RunInfo) -> str:
 
 
 def _report(
-    folder: RunFolder, runs: list[Opened], identity: scores.Identity, config: EvalConfig, tally: Tally
+    folder: RunFolder,
+    runs: list[Opened],
+    wanted: Common,
+    identity: scores.Identity,
+    config: EvalConfig,
+    tally: Tally,
 ) -> dict[str, Any]:
     """Join what was scored, now and before, and write metrics.json, per_record.csv and the plots."""
-    columns = {run.label: _columns(folder, run, identity) for run in runs}
+    archive, numbers = runs[0].archive, wanted.numbers[0]
+    columns = {run.label: _columns(folder, run, wanted, identity) for run in runs}
+    scores.write_table(folder.path / scores.TABLE, columns, archive, numbers, identity.names)
     joined = join(columns)
-    report = _content(runs, config) | summarise(joined, list(identity.names), config.comparison)
+    images = scores.images_of(archive, numbers[joined[runs[0].label].numbers])
+    report = _content(runs, config) | summarise(joined, images, list(identity.names), config.comparison)
     report["curves_at"] = _fine_points(identity)
-    report |= {"refused": tally.refused, "failed": {run: len(failures) for run, failures in tally.failures.items()}}
+    report |= {"refused": tally.refused, "failed": dict(tally.failures.counts)}
     folder.write_json(scores.METRICS_FILE, report)
-    archive = runs[0].archive
-    captions = {str(n): str(c) for n, c in zip(*(archive.column(k) for k in ("id", "caption")), strict=True)}
-    scores.write_table(folder.path / scores.TABLE, columns, captions, identity.names)
     if config.plots and joined:
         draw(folder.path / scores.PLOTS, report, joined)
     return report
@@ -180,10 +203,8 @@ def _fine_points(identity: scores.Identity) -> dict[str, list[float]]:
     return {f"{kind}-fine": json.loads(noted) for kind in ("insertion", "deletion")} if noted else {}
 
 
-def _columns(folder: RunFolder, run: Opened, identity: scores.Identity) -> Columns:
+def _columns(folder: RunFolder, run: Opened, wanted: Common, identity: scores.Identity) -> Columns:
     """Everything in the logs of one run, the numbers that are reported."""
-    paths = [
-        scores.log_path(folder, run.path, run.archive, family) for family in METRICS if family in identity.families
-    ]
-    columns = Columns.collect(score for path in paths if path.exists() for score in scores.read_scores(path))
-    return columns.only(identity.names)
+    paths = [scores.log_path(folder.path, run, family) for family in METRICS if family in identity.families]
+    logged = (score for path in paths if path.exists() for score in scores.read_scores(path))
+    return Columns.collect(logged, wanted.index).only(identity.names)

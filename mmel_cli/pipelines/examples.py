@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mmel_cli.config import TrainConfig
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation.bench import Subject
 from mmel_cli.geometry import to_grid
+from mmel_cli.idsets import IdSet
 from mmel_cli.model import Adapter
 from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Loader
@@ -69,7 +71,7 @@ class Collector:
         stores = {
             side: stack.enter_context(ExampleStore(self.folder.path, self.scales)) for side in ("train", "validation")
         }
-        images: dict[str, set[int]] = {side: set() for side in stores}
+        images = {side: IdSet() for side in stores}
         unusable = 0
         self.events.total(min(len(self.archive), self.config.limit or len(self.archive)))
         for subjects, failures in self._subjects(source):
@@ -81,7 +83,7 @@ class Collector:
                     continue
                 side = split_of(subject.record.image, self.config.training)
                 stores[side].add(subject.record, needed)
-                images[side].add(hash(subject.record.image))
+                images[side].add(subject.record.image)
             self.events.progress(len(subjects), len(failures))
             if self.folder.stop.asked():
                 break
@@ -107,7 +109,8 @@ class Collector:
         loader = None
         if self.model is not None:
             loader = Loader(pool, limits, partial(self.model.preprocess, geometry=self.archive.info.geometry))
-        wanted = frozenset(self.archive.ids if self.config.limit is None else self.archive.ids[: self.config.limit])
+        ids = (str(name) for (name,) in self.archive.rows("id"))
+        wanted = self.archive.index if self.config.limit is None else IdSet(islice(ids, self.config.limit))
         size = self.config.batch_size
         return Stream(self.archive, source, wanted, size, loader, self.uses_truth, limits, pool).batches(())
 

@@ -207,8 +207,7 @@ def _fuse_all(
         source = replace(source, gone="not needed")  # every record of the archive, whatever became of its image
     else:
         events.message(f"Input: {source.shown}")
-    wanted = frozenset(archive.ids)
-    stream = Stream(archive, source, wanted, _BATCH, loader, truth=False, limits=options.limits, pool=pool)
+    stream = Stream(archive, source, archive.index, _BATCH, loader, truth=False, limits=options.limits, pool=pool)
     events.total(len(archive))
     events.progress(len(done), 0)
     count = 0

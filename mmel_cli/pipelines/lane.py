@@ -10,12 +10,13 @@ from mmel_cli.archive import Archive
 from mmel_cli.archive.writer import build, files_of, next_file, write_once
 from mmel_cli.config import RunConfig
 from mmel_cli.errors import ArchiveError
+from mmel_cli.idsets import IdSet
 from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.pipelines.batches import Batch, Keep
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.pictures import Painter, drawn_as, read_drawn
 from mmel_cli.pipelines.sharing import SharedCaptures
-from mmel_cli.runs import IdSet, RunFolder
+from mmel_cli.runs import RunFolder
 from mmel_cli.runs.clock import Beside, Clock, Part
 from mmel_cli.runs.folder import ARCHIVE
 from mmel_cli.runs.leases import Lease, Leases

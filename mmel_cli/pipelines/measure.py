@@ -1,7 +1,8 @@
 """A batch of subjects through the metrics of one run, and its maps made anew for those that ask."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from mmel_cli.fields import MAP, PHRASE_MAP, TOKEN_MAP, WORD_MAP
 from mmel_cli.model.exhaustion import in_halves
 from mmel_cli.pipelines.batches import Batch
 from mmel_cli.pipelines.engine import Engine
-from mmel_cli.pipelines.scores import ScoreLog
 from mmel_cli.tensors import Decoded
 from mmel_cli.types import Explanation, Failure, Sample
 
@@ -55,27 +55,49 @@ class EngineExplainer:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Of a batch: the scores by metric family, what failed, and how many records did not."""
+
+    scores: dict[str, list[Scores]]
+    failures: list[Failure]
+    passed: int
+
+    def plain(self) -> dict[str, Any]:
+        """As a JSON object, which keeps every bit."""
+        families = {family: [asdict(score) for score in scores] for family, scores in self.scores.items()}
+        failures = [[failure.id, failure.stage, failure.error] for failure in self.failures]
+        return {"scores": families, "failures": failures, "passed": self.passed}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Measured":
+        """What `plain` gave."""
+        families = {family: [Scores(**score) for score in scores] for family, scores in plain["scores"].items()}
+        return cls(families, [Failure(*said) for said in plain["failures"]], plain["passed"])
+
+
+@dataclass(frozen=True)
 class Measurer:
-    """The metrics of one run that can be had, by family, each with the log of its scores."""
+    """The metrics of one run that can be had, by family, and the records that each has scored before."""
 
     metrics: Mapping[str, Metric]
-    logs: Mapping[str, ScoreLog]
+    done: Mapping[str, Container[str]]
     bench: Bench
     check_score: float | None  # how far the cosine may be from that of the run; None: any
 
-    def measure(self, subjects: Sequence[Subject]) -> list[Failure]:
-        """Score a batch and log it; a map that is not finite has every metric undefined."""
+    def measure(self, subjects: Sequence[Subject], unusable: Sequence[Failure]) -> Measured:
+        """Score a batch, of which some are unusable; a map that is not finite has every metric undefined."""
         self.bench.begin()
         finite = {s.record.id for s in subjects if _finite(s)}
         failures = self._other_images([s for s in subjects if s.record.id in finite])
+        scores: dict[str, list[Scores]] = {}
         for family, metric in self.metrics.items():
-            log, gone = self.logs[family], {failure.id for failure in failures}
-            todo = [s for s in subjects if s.record.id not in log.done and s.record.id not in gone]
+            done, gone = self.done[family], {failure.id for failure in failures}
+            todo = [s for s in subjects if s.record.id not in done and s.record.id not in gone]
             outcomes, unsound = self._outcomes(metric, [s for s in todo if s.record.id in finite])
             failures += unsound
             outcomes |= {s.record.id: Outcome() for s in todo if s.record.id not in finite}
-            log.add([_scores(metric, s, outcomes[s.record.id]) for s in todo if s.record.id in outcomes])
-        return failures
+            scores[family] = [_scores(metric, s, outcomes[s.record.id]) for s in todo if s.record.id in outcomes]
+        return Measured(scores, [*unusable, *failures], len(subjects) - len(failures))
 
     def _outcomes(self, metric: Metric, subjects: list[Subject]) -> tuple[dict[str, Outcome], list[Failure]]:
         """What a metric finds, by record id; where memory runs out it measures halves."""

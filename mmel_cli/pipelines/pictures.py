@@ -10,10 +10,11 @@ from typing import Any
 from PIL import Image
 
 from mmel_cli.config import RunConfig
+from mmel_cli.idsets import IdSet
 from mmel_cli.model.phrase_vectors import PhraseKind
 from mmel_cli.pipelines.batches import Batch, Keep
 from mmel_cli.render import HeatmapOptions, fit, picture_name, render, save_photo, save_picture
-from mmel_cli.runs import IdSet, fingerprint, settings
+from mmel_cli.runs import fingerprint, settings
 from mmel_cli.runs.clock import Beside, Clock
 from mmel_cli.runs.folder import DRAWN, HEATMAPS, PHOTOS, THUMBNAILS
 from mmel_cli.types import Explanation

@@ -15,10 +15,11 @@ from mmel_cli.archive.writer import shard_files
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source
 from mmel_cli.errors import UsageError
+from mmel_cli.idsets import IdSet
 from mmel_cli.names import count
 from mmel_cli.pipelines.lane import Run
 from mmel_cli.pipelines.pictures import PICTURES, drawn_as, read_drawn
-from mmel_cli.runs import CommittedRecords, Events, IdSet, committed_records, fingerprint, settings
+from mmel_cli.runs import CommittedRecords, Events, committed_records, fingerprint, settings
 from mmel_cli.runs import shards as notes
 from mmel_cli.runs.folder import ARCHIVE, DRAWN, THUMBNAILS
 from mmel_cli.runs.plan import PLAN, Head, Plan, Shard, digest, read_plan, shard_entries, unfinished, write_plan

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from mmel_cli.archive import Archive, load_archive
 from mmel_cli.config import RunConfig, settings_of
 from mmel_cli.errors import UsageError
+from mmel_cli.idsets import IdIndex, IdSet
 from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Batch, Loader
@@ -73,7 +74,7 @@ class _Redraw:
     folder: RunFolder
     archive: Archive
     config: RunConfig
-    ids: frozenset[str]
+    ids: IdIndex | IdSet
 
     @property
     def looks(self) -> HeatmapOptions:
@@ -84,11 +85,10 @@ class _Redraw:
     def plan(cls, folder: RunFolder, archive: Archive) -> "_Redraw":
         """All records if what is there has another look, else those that lack a file."""
         config = _config(folder.path, archive.info)
-        ids = frozenset(archive.ids)
-        if _looks(folder.path, config):
-            pairs = zip(archive.column("id"), archive.column("image"), strict=True)
-            ids = frozenset(str(name) for name, image in pairs if _lacks(folder.path, str(name), str(image), config))
-        return cls(folder, archive, config, ids)
+        if not _looks(folder.path, config):
+            return cls(folder, archive, config, archive.index)
+        pairs = ((str(name), str(image)) for name, image in archive.rows("id", "image"))
+        return cls(folder, archive, config, IdSet(n for n, image in pairs if _lacks(folder.path, n, image, config)))
 
     def draw(self, moved: Path | None, events: Events) -> Redrawn:
         """Draw, and note what the pictures look like once none has another look.
@@ -96,7 +96,7 @@ class _Redraw:
         Raises:
             UsageError: if the input cannot be read.
         """
-        if not self.ids:
+        if not len(self.ids):
             return Redrawn(0, 0)
         path = self.folder.path
         source = find_input(path, self.archive.info, moved)

@@ -1,9 +1,9 @@
 """The captions that a record's own is told from, and the images that mosaics are filled up with."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from mmel_cli.config import EvalConfig
 from mmel_cli.errors import UsageError
 from mmel_cli.evaluation.bench import Partner, Rivals
 from mmel_cli.evaluation.mosaics import TILE, name_of
+from mmel_cli.idsets import IdSet
 from mmel_cli.model import Adapter
 from mmel_cli.pipelines.batches import by_image
 from mmel_cli.pipelines.subjects import Stream
@@ -28,7 +29,7 @@ class RivalTexts:
     """Captions to tell the right one from, and the images of the run that they belong to."""
 
     texts: tuple[str, ...]
-    images: tuple[frozenset[str], ...]
+    images: tuple[Container[str], ...]
 
     @classmethod
     def of(cls, archive: Archive, config: EvalConfig) -> "RivalTexts":
@@ -37,14 +38,13 @@ class RivalTexts:
         Raises:
             UsageError: if the file cannot be read or is empty.
         """
-        captions = [str(text) for text in archive.column("caption")]
-        drawn = tuple(islice(_shuffled(set(captions)), config.rivals))
-        kept = drawn if config.captions is None else _lines(config.captions)
-        of: dict[str, set[str]] = {text: set() for text in kept}
-        for text, image in zip(captions, archive.column("image"), strict=True):
+        captions = (str(text) for (text,) in archive.rows("caption"))
+        kept = tuple(_first_shuffled(captions, config.rivals)) if config.captions is None else _lines(config.captions)
+        of = {text: IdSet() for text in kept}
+        for text, image in archive.rows("caption", "image"):
             if text in of:
                 of[text].add(str(image))
-        return cls(kept, tuple(frozenset(of[text]) for text in kept))
+        return cls(kept, tuple(of.values()))
 
     def embed(self, model: Adapter) -> Rivals:
         """The same with their unit embeddings."""
@@ -57,8 +57,8 @@ def find_partners(stream: Stream) -> tuple[Partner, ...]:
     """Some images of the wanted records, whatever their order in the input and whatever has been scored."""
     if stream.images is None:
         raise LookupError("mosaics need the images of the input")
-    names = {sample.image for sample in stream.source.samples() if sample.id in stream.wanted}
-    chosen = list(islice(_shuffled(names), _PARTNERS))
+    names = (sample.image for sample in stream.source.samples() if sample.id in stream.wanted)
+    chosen = _first_shuffled(names, _PARTNERS)
     samples = [s for s in stream.source.samples() if s.image in chosen and s.id in stream.wanted]
     decoded: dict[str, Decoded] = {}
     for batch in stream.images.batches(by_image(samples, stream.size), ()):
@@ -88,6 +88,12 @@ def _lines(path: Path) -> tuple[str, ...]:
     return kept
 
 
-def _shuffled(texts: Iterable[str]) -> list[str]:
-    """In an order that only the texts decide, and that is not theirs."""
-    return sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
+def _first_shuffled(texts: Iterable[str], most: int) -> list[str]:
+    """The first distinct texts in an order that only they decide, and that is not theirs; few are kept at a time."""
+    kept: dict[str, bytes] = {}
+    for text in texts:
+        if text not in kept:
+            kept[text] = hashlib.sha256(text.encode()).digest()
+        if len(kept) > 2 * most + _BATCH:
+            kept = dict(sorted(kept.items(), key=itemgetter(1))[:most])
+    return [text for text, _ in sorted(kept.items(), key=itemgetter(1))[:most]]

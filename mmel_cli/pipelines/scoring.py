@@ -1,11 +1,11 @@
 """One run to score: what of it can be had, with which model and method, then batch by batch."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from mmel_cli.attribution import find_method
 from mmel_cli.config import EvalConfig, settings_of, words_of
@@ -15,84 +15,78 @@ from mmel_cli.evaluation.bench import Bench
 from mmel_cli.evaluation.metrics.residuals import RESIDUAL
 from mmel_cli.evaluation.phrases import kind_of
 from mmel_cli.fields import PHRASE_MAP, TOKEN_MAP, WORD_MAP, WORD_REST, WORD_SHARE
-from mmel_cli.model import Adapter, load_model
-from mmel_cli.names import count
+from mmel_cli.model import Adapter
 from mmel_cli.pipelines import provenance, scores
 from mmel_cli.pipelines.batches import Loader
 from mmel_cli.pipelines.engine import Engine
-from mmel_cli.pipelines.measure import EngineExplainer, Measurer, tolerance
+from mmel_cli.pipelines.measure import EngineExplainer, Measured, Measurer, tolerance
+from mmel_cli.pipelines.models import Models
 from mmel_cli.pipelines.origin import Input, find_input, find_model, find_weights
 from mmel_cli.pipelines.regions import Words
 from mmel_cli.pipelines.rivals import RivalTexts, find_partners
 from mmel_cli.pipelines.subjects import Siblings, Stream
-from mmel_cli.runs import Events, RunFolder
-from mmel_cli.runs.together import Opened
-from mmel_cli.types import Failure, RunInfo
+from mmel_cli.runs import Events
+from mmel_cli.runs.together import Common, Opened
+from mmel_cli.types import RunInfo
+
+
+class Scorer(Protocol):
+    """Scores one run, here (`Scoring`) or in other processes (`rank_scoring`)."""
+
+    def refusals(self) -> dict[str, str]:
+        """By number that cannot be had: why. To be asked first."""
+        ...
+
+    def batches(self, done: Mapping[str, Container[str]]) -> Iterator[Measured]:
+        """Every wanted record that is not done in all metric families, batch by batch, in the order of the input.
+
+        Args:
+            done: the records that each family has scored before; the keys are the families to measure.
+        """
+        ...
 
 
 @dataclass
-class Tally:
-    """What became of each run, by label."""
-
-    refused: dict[str, dict[str, str]] = field(default_factory=dict)  # by number: why
-    failures: dict[str, list[Failure]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Scoring:
-    """One run, with all that scoring it takes."""
+    """One run, with all that scoring it takes; it holds a pool of threads until `stack` is left."""
 
     run: Opened
-    wanted: frozenset[str]  # record ids
+    wanted: Common
     names: tuple[str, ...]  # of numbers
     rivals: RivalTexts
     config: EvalConfig
-    folder: RunFolder
     events: Events
+    models: Models
+    stack: ExitStack
+    share: tuple[int, int] = (0, 1)  # see Stream
 
-    def score(self, tally: Tally) -> None:
-        """Score what is not scored yet; metrics that cannot be had are refused by name."""
-        run, source = self.run, find_input(self.run.path, self.run.archive.info, self.config.data)
-        with ExitStack() as stack:
-            pool = stack.enter_context(ThreadPoolExecutor(self.config.workers))
-            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            model, engine, reasons = self._load(source)
-            refused = self._refuse(reasons, tally)
-            metrics = {family: METRICS[family] for family in self._families() if family not in refused}
+    def __post_init__(self) -> None:
+        self._source = find_input(self.run.path, self.run.archive.info, self.config.data)
+        self._pool = self.stack.enter_context(ThreadPoolExecutor(self.config.workers))
+        self.stack.callback(self._pool.shutdown, wait=True, cancel_futures=True)
+        self.stack.callback(self.models.leave)
+        self._model, self._engine, self._reasons = self._load(self._source)
+
+    def refusals(self) -> dict[str, str]:
+        """See Scorer."""
+        numbers, reasons = named(), self._reasons
+        return {
+            name: reasons[need] for name in self.names for need in sorted(numbers[name][0].needs) if need in reasons
+        }
+
+    def batches(self, done: Mapping[str, Container[str]]) -> Iterator[Measured]:
+        """See Scorer."""
+        metrics = {family: METRICS[family] for family in done}
+        if self.share[0] == 0:
             self._tell_phrase_maps(metrics)
-            bench = self._bench(model, engine, reasons)
-            stream = self._stream(source, metrics, bench, pool)
-            bench.siblings = Siblings(run.archive, source, self.wanted, stream.truth, self.config.image.limits)
-            bench.find_partners = partial(find_partners, stream)
-            paths = {family: scores.log_path(self.folder, run.path, run.archive, family) for family in metrics}
-            logs = {family: stack.enter_context(scores.ScoreLog(path)) for family, path in paths.items()}
-            done = scores.DoneInAll([log.done for log in logs.values()])
-            if logs and (before := min(len(log.done) for log in logs.values())):
-                self.events.message(f"{run.label}: {count(before, 'record')} scored before")
-                self.events.progress(before, 0)
-            measurer = Measurer(metrics, logs, bench, self._tolerance(model, engine))
-            failures = tally.failures.setdefault(run.label, [])
-            for subjects, unusable in stream.batches(done):
-                unsound = measurer.measure(subjects)
-                failures += [*unusable, *unsound]
-                self.events.progress(len(subjects) - len(unsound), len(unusable) + len(unsound))
-                if self.folder.stop.asked():
-                    break
-
-    def _families(self) -> list[str]:
-        """The metric families of the wanted numbers."""
-        return [family for family, metric in METRICS.items() if any(n.name in self.names for n in metric.names)]
-
-    def _refuse(self, reasons: Mapping[str, str], tally: Tally) -> set[str]:
-        """Note and tell which numbers cannot be had; the families that they are of."""
-        numbers = named()
-        why = {name: reasons[need] for name in self.names for need in sorted(numbers[name][0].needs) if need in reasons}
-        if why:
-            tally.refused[self.run.label] = why
-        for reason in dict.fromkeys(why.values()):
-            names = ", ".join(name for name, cause in why.items() if cause == reason)
-            self.events.message(f"{self.run.label}: refused {names}: {reason}")
-        return {family for family in self._families() if METRICS[family].needs & set(reasons)}
+        bench = self._bench(self._model, self._engine, self._reasons)
+        stream = self._stream(self._source, metrics, bench)
+        limits = self.config.image.limits
+        bench.siblings = Siblings(self.run.archive, self._source, self.wanted, stream.truth, limits, stream.recent)
+        bench.find_partners = partial(find_partners, stream)
+        measurer = Measurer(metrics, done, bench, self._tolerance(self._model, self._engine))
+        for subjects, unusable in stream.batches(scores.DoneInAll(list(done.values()))):
+            yield measurer.measure(subjects, unusable)
 
     def _tell_phrase_maps(self, metrics: Mapping[str, Metric]) -> None:
         """Say it where one map stands for every phrase: a baseline, not what a reader of these numbers expects."""
@@ -106,7 +100,7 @@ class Scoring:
 
     def _load(self, source: Input) -> tuple[Adapter | None, Engine | None, dict[str, str]]:
         """The run's model and method where a metric needs them, and by need why it cannot be met."""
-        needs = {need for family in self._families() for need in METRICS[family].needs}
+        needs = {need for family in families_of(self.names) for need in METRICS[family].needs}
         reasons: dict[str, str] = {}
         if source.gone:
             reasons |= dict.fromkeys(("images", "truth", "phrases"), source.gone)
@@ -141,7 +135,7 @@ class Scoring:
             return None, None, {"model": str(error)}
         self.events.message(f"{run.label}: model {name}")
         try:
-            model = load_model(name, config.device, config.dtype, info.image_size)
+            model = self.models.load(name, info)
         except UsageError:
             raise
         except MmelError as error:
@@ -174,16 +168,25 @@ class Scoring:
         rivals = self.rivals.embed(model) if model is not None and "captions" not in reasons else None
         return Bench(options, model, EngineExplainer(engine) if engine else None, rivals)
 
-    def _stream(self, source: Input, metrics: Mapping[str, Metric], bench: Bench, pool: ThreadPoolExecutor) -> Stream:
+    def _stream(self, source: Input, metrics: Mapping[str, Metric], bench: Bench) -> Stream:
         limits, loader = self.config.image.limits, None
         if bench.model is not None:
             keep = {name: copy for metric in metrics.values() for name, copy in metric.copies(bench).items()}
             preprocess = partial(bench.model.preprocess, geometry=self.run.archive.info.geometry)
-            loader = Loader(pool, limits, preprocess, keep)
+            loader = Loader(self._pool, limits, preprocess, keep)
         needs = set() if source.gone else {need for metric in metrics.values() for need in metric.needs}
         truth, phrases = "truth" in needs, "phrases" in needs
         return Stream(
-            self.run.archive, source, self.wanted, self.config.batch_size, loader, truth, limits, pool, phrases
+            self.run.archive,
+            source,
+            self.wanted,
+            self.config.batch_size,
+            loader,
+            truth,
+            limits,
+            self._pool,
+            phrases,
+            share=self.share,
         )
 
     def _tolerance(self, model: Adapter | None, engine: Engine | None) -> float | None:
@@ -191,6 +194,11 @@ class Scoring:
         if model is not None and model.spec.dtype != "float32":
             limit = limit and tolerance(model.spec.dtype, one_head=False)
         return limit
+
+
+def families_of(names: Container[str]) -> list[str]:
+    """The metric families of numbers."""
+    return [family for family, metric in METRICS.items() if any(n.name in names for n in metric.names)]
 
 
 def _not_archived(info: RunInfo) -> dict[str, str]:

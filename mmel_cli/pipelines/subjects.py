@@ -1,10 +1,12 @@
 """What is scored: records of an archive with their image, their ground truth and their place in the input."""
 
-from collections import OrderedDict
-from collections.abc import Container, Iterator
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby, islice
 from typing import BinaryIO
 
 import numpy as np
@@ -16,12 +18,31 @@ from mmel_cli.data.truth import has_truth, read_truth
 from mmel_cli.errors import RecordError
 from mmel_cli.evaluation.bench import Subject
 from mmel_cli.evaluation.phrases import NamedPhrase, is_read, map_of
-from mmel_cli.pipelines.batches import Batch, Loader, by_image
+from mmel_cli.idsets import IdIndex, IdSet, digest
+from mmel_cli.pipelines.batches import AHEAD, Batch, Loader, by_image
 from mmel_cli.pipelines.origin import Input
 from mmel_cli.tensors import Decoded
 from mmel_cli.types import Explanation, Failure, ImageRef, Phrase, Sample
 
 _IMAGES_AT_ONCE = 16
+_MISSING = 1000  # failures that are told together
+
+
+class Recent:
+    """The samples that a stream has come by last: captions of one image that follow each other are among them."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[dict[str, Sample]] = deque(maxlen=AHEAD + 2)
+
+    def watch(self, chunks: Iterable[list[Sample | Failure]]) -> Iterator[list[Sample | Failure]]:
+        """The same chunks, as they are asked for."""
+        for chunk in chunks:
+            self._chunks.append({entry.id: entry for entry in chunk if isinstance(entry, Sample)})
+            yield chunk
+
+    def find(self, record_id: str) -> Sample | None:
+        """A sample by the id of its record; None if it is not among the last."""
+        return next((chunk[record_id] for chunk in self._chunks if record_id in chunk), None)
 
 
 @dataclass(frozen=True)
@@ -30,32 +51,30 @@ class Stream:
 
     archive: Archive
     source: Input
-    wanted: frozenset[str]  # record ids
+    wanted: Container[str]  # record ids
     size: int
     images: Loader | None  # None: no metric needs images
     truth: bool
     limits: ImageLimits
     pool: ThreadPoolExecutor
     phrases: bool = False  # whether the truth of phrases is wanted
+    recent: Recent = field(default_factory=Recent)
+    share: tuple[int, int] = (0, 1)  # (k, n): only batch k of every n, and what the input lacks is left to others
 
     def batches(self, done: Container[str]) -> Iterator[tuple[list[Subject], list[Failure]]]:
         """Every wanted record once: a Subject, or a Failure that says what changed since it was explained."""
-        seen: set[str] = set()
+        seen = IdSet()
         for batch in self._decoded(done):
             seen.update(sample.id for sample in batch.samples)
             seen.update(failure.id for failure in batch.failures)
             subjects, failures = self._join(batch)
-            if subjects or failures or batch.failures:
-                yield subjects, [*batch.failures, *failures]
-        if not self.source.gone:
-            missing = [
-                name for name in self.archive.ids if name in self.wanted and name not in seen and name not in done
-            ]
-            if missing:
-                yield [], [Failure(name, "pair", "is not in the input any more") for name in missing]
+            yield subjects, [*batch.failures, *failures]
+        if self.share == (0, 1):
+            yield from (([], gone) for gone in missing(self.archive, self.source, self.wanted, seen, done))
 
     def _decoded(self, done: Container[str]) -> Iterator[Batch]:
-        chunks = by_image(self._samples(), self.size)
+        first, every = self.share
+        chunks = self.recent.watch(islice(by_image(self._samples(), self.size), first, None, every))
         if self.images is not None:
             yield from self.images.batches(chunks, done)
             return
@@ -66,15 +85,14 @@ class Stream:
         if not self.source.gone:
             yield from (sample for sample in self.source.samples() if sample.id in self.wanted)
             return
-        columns = (self.archive.column(name) for name in ("id", "image", "caption"))
-        for name, image, caption in zip(*columns, strict=True):
-            if name in self.wanted:
+        for name, image, caption in self.archive.rows("id", "image", "caption"):
+            if str(name) in self.wanted:
                 yield Sample(str(name), str(image), ImageRef(str(image), _absent), str(caption))
 
     def _join(self, batch: Batch) -> tuple[list[Subject], list[Failure]]:
         """Put record, image and ground truth of each sample together."""
         subjects, failures = [], []
-        records = [self.archive[sample.id] for sample in batch.samples]
+        records = self.archive.several([sample.id for sample in batch.samples])
         masks = [
             self.pool.submit(read_truth, sample, record.image_size, self.limits) if self.truth else None
             for sample, record in zip(batch.samples, records, strict=True)
@@ -104,6 +122,18 @@ class Stream:
         ]
 
 
+def missing(
+    archive: Archive, source: Input, wanted: Container[str], seen: Container[str], done: Container[str]
+) -> Iterator[list[Failure]]:
+    """Failures of the wanted records that are neither seen in the input nor done, some at a time."""
+    if source.gone:
+        return
+    names = (str(name) for (name,) in archive.rows("id"))
+    gone = (name for name in names if name in wanted and name not in seen and name not in done)
+    while failures := [Failure(name, "pair", "is not in the input any more") for name in islice(gone, _MISSING)]:
+        yield failures
+
+
 def layer_evidence(record: Explanation, archive: Archive) -> dict[str, np.ndarray]:
     """The record's maps of each layer that are evidence, by the field's name without its group."""
     declared = [f.name for f in archive.info.fields if f.evidence and f.dims == ("layers", "rows", "columns")]
@@ -112,47 +142,67 @@ def layer_evidence(record: Explanation, archive: Archive) -> dict[str, np.ndarra
 
 @dataclass
 class Siblings:
-    """All wanted records of an image with their truth, wherever they stand; of a few images at a time."""
+    """All wanted records of an image with their truth, wherever they stand; of a few images at a time.
+
+    Of each record 12 bytes are kept, and where truth is wanted the samples of images whose captions do not follow each
+    other in the input.
+    """
 
     archive: Archive
     source: Input
-    wanted: frozenset[str]
+    wanted: Container[str]
     truth: bool
     limits: ImageLimits
+    recent: Recent
     _images: OrderedDict[str, list[Subject]] = field(default_factory=OrderedDict)
 
     def __call__(self, record: Explanation) -> list[Subject]:
         """The records of the same image, in the order of their ids; the record itself is among them."""
         if record.image not in self._images:
-            ids = self._ids.get(record.image, [])
-            self._images[record.image] = [self._subject(name) for name in ids] if len(ids) > 1 else []
+            records = self._records(record.image)
+            self._images[record.image] = [self._subject(one) for one in records] if len(records) > 1 else []
             while len(self._images) > _IMAGES_AT_ONCE:
                 self._images.popitem(last=False)
         return self._images[record.image]
 
-    @cached_property
-    def _ids(self) -> dict[str, list[str]]:
-        """Ids by image, sorted."""
-        by_image: dict[str, list[str]] = {}
-        for name, image in zip(self.archive.column("id"), self.archive.column("image"), strict=True):
-            if name in self.wanted:
-                by_image.setdefault(str(image), []).append(str(name))
-        return {image: sorted(names) for image, names in by_image.items()}
+    def _records(self, image: str) -> list[Explanation]:
+        index, numbers = self._by_image
+        together = self.archive.numbered(numbers[list(index.candidates(image))])
+        return sorted((record for record in together if record.image == image), key=lambda record: record.id)
 
     @cached_property
-    def _samples(self) -> dict[str, Sample]:
-        """Where the truth of these records lies."""
-        several = {name for names in self._ids.values() if len(names) > 1 for name in names}
-        return {sample.id: sample for sample in self.source.samples() if sample.id in several} if self.truth else {}
+    def _by_image(self) -> tuple[IdIndex, np.ndarray]:
+        """The wanted records by their image, and their numbers in the archive."""
+        numbers, images = array("i"), array("Q")
+        for number, (name, image) in enumerate(self.archive.rows("id", "image")):
+            if str(name) in self.wanted:
+                numbers.append(number)
+                images.append(digest(str(image)))
+        return IdIndex.of(np.array(images, np.uint64)), np.array(numbers, np.int32)
 
-    def _subject(self, name: str) -> Subject:
-        record = self.archive[name]
-        sample = self._samples.get(name) or Sample(name, record.image, ImageRef(record.image, _absent), record.caption)
+    @cached_property
+    def _apart(self) -> dict[str, Sample]:
+        """Samples of images of which not all wanted captions follow each other in the input."""
+        apart: dict[str, Sample] = {}
+        for image, entries in groupby(self.source.samples(), lambda sample: sample.image):
+            together = [sample for sample in entries if sample.id in self.wanted]
+            if together and len(together) < sum(1 for _ in self._by_image[0].candidates(image)):
+                apart |= {sample.id: sample for sample in together}
+        return apart
+
+    def _subject(self, record: Explanation) -> Subject:
+        if not self.truth:
+            return Subject(record, _without_input(record), None, None)
+        sample = self.recent.find(record.id) or self._apart.get(record.id) or _without_input(record)
         try:
-            truth = read_truth(sample, record.image_size, self.limits) if self.truth else None
+            truth = read_truth(sample, record.image_size, self.limits)
         except RecordError:  # it is a Failure where it is scored itself
             truth = None
         return Subject(record, sample, None, truth)
+
+
+def _without_input(record: Explanation) -> Sample:
+    return Sample(record.id, record.image, ImageRef(record.image, _absent), record.caption)
 
 
 def _check_same(record: Explanation, sample: Sample, image: Decoded | None) -> None:

@@ -9,6 +9,7 @@ from mmel_cli.attribution.weights import read_notes
 from mmel_cli.config import RunConfig, TrainConfig
 from mmel_cli.data.truth import has_truth
 from mmel_cli.errors import UsageError
+from mmel_cli.model import loaded_once
 from mmel_cli.pipelines.explain import explain, open_input
 from mmel_cli.pipelines.fuse import check_fusable
 from mmel_cli.pipelines.learning import Learning, Training, nothing_yet
@@ -50,6 +51,7 @@ def train_weights(
         _check_truth(source, config)
     work = out.with_suffix(".training")
     with ExitStack() as stack:
+        stack.enter_context(loaded_once())
         folder = stack.enter_context(RunFolder(work, TRAINED, overwrite=overwrite))
         run, failed = source, 0
         if dataset:

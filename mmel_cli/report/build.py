@@ -111,7 +111,7 @@ def _title(runs: Sequence[ReportRun]) -> str:
 
 def _at_start(runs: Sequence[ReportRun], evaluation: Evaluated | None) -> list[str]:
     """The data that a page loads at its start."""
-    files = -(-len(runs[0].ids) // RECORDS)
+    files = -(-len(runs[0].rows) // RECORDS)
     return [HEAD_FILE, *([EVALUATION_FILE] if evaluation else []), *(records_file(k) for k in range(files))]
 
 

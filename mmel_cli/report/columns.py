@@ -31,7 +31,7 @@ def record_columns(
         difference: (n,) float32, the same; None for a single run.
     """
     marked = [None if run.archive is None else of_records(run.archive) for run in runs]
-    for start in range(0, len(runs[0].ids), RECORDS):
+    for start in range(0, len(runs[0].rows), RECORDS):
         part = slice(start, start + RECORDS)
         yield _shared(runs[0], part, photos) | {
             "runs": [_of_run(run, part, of) for run, of in zip(runs, marked, strict=True)],

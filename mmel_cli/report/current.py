@@ -36,7 +36,7 @@ def made_from(run: ReportRun) -> str:
         "mmel": [__version__, VERSION, sha256("".join(assets().values()).encode()).hexdigest()],
         "label": run.label,
         "config": run.info.config,
-        "records": len(run.ids),
+        "records": len(run.rows),
         "files": [[path.name, *_size_and_time(path)] for path in files],
         "drawn": _text(folder / DRAWN),  # every call writes it
         "failures": [[failure.id, failure.stage, failure.error] for failure in run.failures],
@@ -52,7 +52,7 @@ def is_current(run: ReportRun, digest: str) -> bool:
     if not (run.path / REPORT).is_file() or head.get("made_from") != digest:
         return False
     parts = ((RECORDS, records_file), (MAPS, lambda k: maps_file(0, k)), (DETAILS, lambda k: details_file(0, k)))
-    names = {name(k) for records, name in parts for k in range(-(-len(run.ids) // records))} | assets().keys()
+    names = {name(k) for records, name in parts for k in range(-(-len(run.rows) // records))} | assets().keys()
     names |= {EVALUATION_FILE} if head.get("metrics") else set()
     return all((run.path / name).is_file() for name in names)
 

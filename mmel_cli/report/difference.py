@@ -18,7 +18,7 @@ def differences(runs: Sequence[ReportRun]) -> np.ndarray | None:
     """
     if len(runs) < 2:
         return None
-    least = np.full(len(runs[0].ids), np.nan, np.float32)
+    least = np.full(len(runs[0].rows), np.nan, np.float32)
     for start in range(0, len(least), _BLOCK):
         part = slice(start, start + _BLOCK)
         first = _read(runs[0], part)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mmel_cli.idsets import IdIndex, digest
 from mmel_cli.names import count
 from mmel_cli.report.run import ReportRun
 from mmel_cli.runs.cells import as_text
@@ -16,6 +18,7 @@ from mmel_cli.runs.folder import METRICS_FILE, TABLE
 
 _BETTER = {"up": "higher", "down": "lower"}
 _LONGEST_CELL = 1 << 27  # characters; captions may be long
+_BLOCK = 256  # records
 
 
 @dataclass(frozen=True)
@@ -134,32 +137,46 @@ def _read_table(
 ) -> tuple[dict[tuple[str, str], np.ndarray], int]:
     """per_record.csv by label and metric, and how many rows were of another image or caption than the record has."""
     labels = {as_text(label): label for label, number in numbers.items() if number is not None}
-    expected = _pairs(runs[0])
+    expected = _Expected.of(runs[0])
     table: dict[tuple[str, str], np.ndarray] = {}
     other = 0
     before = csv.field_size_limit(_LONGEST_CELL)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                label, known = labels.get(row["run"]), expected.get(row["id"])
-                if label is None or known is None:
+                label, number = labels.get(row["run"]), expected.index.number(row["id"])
+                if label is None or number is None:
                     continue
-                if known[1:] != (row["image"], row["caption"]):
+                if expected.pairs[number] != digest(_pair(row["image"], row["caption"])):
                     other += 1
                     continue
                 for name in names:
                     if row.get(name):
-                        values = table.setdefault((label, name), np.full(len(runs[0].ids), np.nan))
-                        values[known[0]] = float(row[name])
+                        values = table.setdefault((label, name), np.full(len(runs[0].rows), np.nan))
+                        values[number] = float(row[name])
     finally:
         csv.field_size_limit(before)
     return table, other
 
 
-def _pairs(run: ReportRun) -> dict[str, tuple[int, str, str]]:
-    """By id as a cell has it: the number in the report, image and caption."""
-    if run.archive is None:
-        return {}
-    read = run.archive.take(["id", "image", "caption"], run.places)
-    rows = zip(*(read[name] for name in ("id", "image", "caption")), strict=True)
-    return {as_text(str(i)): (k, as_text(str(m)), as_text(str(c))) for k, (i, m, c) in enumerate(rows)}
+@dataclass(frozen=True)
+class _Expected:
+    """What cells say of the records of a report: their numbers by id, and digests of image and caption, (n,) uint64."""
+
+    index: IdIndex
+    pairs: np.ndarray
+
+    @classmethod
+    def of(cls, run: ReportRun) -> "_Expected":
+        ids, pairs = array("Q"), array("Q")
+        for start in range(0, len(run.rows) if run.archive else 0, _BLOCK):
+            assert run.archive is not None  # noqa: S101 - it has records
+            read = run.archive.take(["id", "image", "caption"], run.places[start : start + _BLOCK])
+            ids.extend(digest(as_text(str(name))) for name in read["id"])
+            both = zip(read["image"], read["caption"], strict=True)
+            pairs.extend(digest(_pair(as_text(str(image)), as_text(str(caption)))) for image, caption in both)
+        return cls(IdIndex.of(np.array(ids, np.uint64)), np.array(pairs, np.uint64))
+
+
+def _pair(image: str, caption: str) -> str:
+    return f"{image}\0{caption}"

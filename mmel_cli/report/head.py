@@ -32,7 +32,7 @@ def head(runs: Sequence[ReportRun], folder: Path) -> dict[str, Any]:
         "version": VERSION,
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "runs": [_run(run, folder) for run in runs],
-        "records": len(runs[0].ids),
+        "records": len(runs[0].rows),
         "sizes": {"records": layout.RECORDS, "maps": layout.MAPS, "details": layout.DETAILS},
         "marks": {mark.name: {"badge": mark.badge, "says": mark.says, "of": mark.of} for mark in MARKS},
         "mark_names": [mark.name for mark in RECORD_MARKS],

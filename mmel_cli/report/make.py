@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mmel_cli.archive import Archive, load_archive
 from mmel_cli.archive.writer import SHARDS
 from mmel_cli.errors import MmelError, UsageError
@@ -20,7 +22,7 @@ from mmel_cli.runs import EXPLAINED, REPORTED, Events, FolderKind, RunFolder, St
 from mmel_cli.runs.digests import lines_sha256
 from mmel_cli.runs.folder import ARCHIVE, EVAL_FOLDER, PHOTOS, REPORT, THUMBNAILS
 from mmel_cli.runs.inputs import find_input
-from mmel_cli.runs.together import Opened, common_records, labels_of
+from mmel_cli.runs.together import Common, Opened, common_records, labels_of
 from mmel_cli.types import RunInfo
 
 _MANY = 1000  # records whose report takes seconds
@@ -74,11 +76,11 @@ def report(
             for label, path in zip(labels, paths, strict=True)
         ]
         several = len(opened) > 1
-        ids = common_records(opened, None, events.message if several else lambda _line: None)
-        runs = [_of(one.label, one.path, one.archive.info, one.archive, ids) for one in opened]
+        shown = common_records(opened, None, events.message if several else lambda _line: None)
+        runs = _of_all(opened, shown)
         if place.file is not None:
-            check_single(place.file, len(ids) * len(runs))
-        _tell(len(ids) * len(runs), events.message)
+            check_single(place.file, len(shown) * len(runs))
+        _tell(len(shown) * len(runs), events.message)
         with _entered(place, runs) as folder:
             photos = _draw(runs, folder, moved, events)
             evaluation = find_evaluation(paths[0] / EVAL_FOLDER, runs, events.message)
@@ -86,7 +88,7 @@ def report(
                 index = build_single(place.file, runs, evaluation, [folder, *paths])
             else:
                 index = build(folder, runs, evaluation, made_from(runs[0]) if place.kind is EXPLAINED else None)
-    return Made(str(index), len(ids), labels, photos)
+    return Made(str(index), len(shown), labels, photos)
 
 
 def report_run(folder: Path, info: RunInfo, say: Callable[[str], None]) -> Path:
@@ -103,20 +105,20 @@ def report_run(folder: Path, info: RunInfo, say: Callable[[str], None]) -> Path:
         any_shard = any((folder / ARCHIVE).glob(SHARDS))
         archive = stack.enter_context(load_archive(folder)) if any_shard else None
         label = labels_of([folder])[0]
-        run = _of(label, folder, archive.info if archive else info, archive, archive.ids if archive else ())
+        run = _of(label, folder, archive.info if archive else info, archive, np.arange(len(archive) if archive else 0))
         digest = made_from(run)
         if is_current(run, digest):
             return folder / REPORT
-        _tell(len(run.ids), say)
-        if run.ids and not (folder / PHOTOS).is_dir():
+        _tell(len(run.rows), say)
+        if len(run.rows) and not (folder / PHOTOS).is_dir():
             say(f"The report has maps without photos, since the run has no pictures; mmel report {folder} adds photos")
         return build(folder, [run], find_evaluation(folder / EVAL_FOLDER, [run], say), digest)
 
 
-def report_evaluation(folder: Path, opened: Sequence[Opened], ids: Sequence[str], say: Callable[[str], None]) -> Path:
+def report_evaluation(folder: Path, opened: Sequence[Opened], shown: Common, say: Callable[[str], None]) -> Path:
     """The report of an evaluation in its folder, whose files have just been written; `say` as in `report_run`."""
-    runs = [_of(one.label, one.path, one.archive.info, one.archive, ids) for one in opened]
-    _tell(len(ids) * len(runs), say)
+    runs = _of_all(opened, shown)
+    _tell(len(shown) * len(runs), say)
     return build(folder, runs, find_evaluation(folder, runs, say))
 
 
@@ -140,9 +142,16 @@ def _tell(records: int, say: Callable[[str], None]) -> None:
         say(f"Writing the report of {count(records, 'record')}")
 
 
-def _of(label: str, path: Path, info: RunInfo, archive: Archive | None, ids: Sequence[str]) -> ReportRun:
+def _of_all(opened: Sequence[Opened], shown: Common) -> list[ReportRun]:
+    return [
+        _of(one.label, one.path, one.archive.info, one.archive, numbers)
+        for one, numbers in zip(opened, shown.numbers, strict=True)
+    ]
+
+
+def _of(label: str, path: Path, info: RunInfo, archive: Archive | None, rows: np.ndarray) -> ReportRun:
     failures, failed = read_failures(path, FAILURES) if path.is_dir() else ([], 0)
-    return ReportRun(label, path, info, archive, ids, failures, failed)
+    return ReportRun(label, path, info, archive, rows, failures, failed)
 
 
 def _place(paths: Sequence[Path], out: Path | None, single: Path | None) -> Place:

@@ -30,21 +30,14 @@ class ReportRun:
     path: Path
     info: RunInfo
     archive: Archive | None
-    ids: Sequence[str]  # of the records that are shown, in the order of the report
+    rows: np.ndarray  # the numbers of the records that are shown in the archive, in the order of the report, (n,)
     failures: Sequence[Failure] = ()  # the first of them
     failed: int = 0
 
     @cached_property
     def places(self) -> np.ndarray:
         """Where the records lie in the archive, (n, 2)."""
-        return np.zeros((0, 2), np.int32) if self.archive is None else self.archive.places(self.ids)
-
-    @cached_property
-    def rows(self) -> np.ndarray:
-        """The numbers of the records in the archive, (n,)."""
-        if self.archive is None:
-            return np.zeros(0, np.int64)
-        return self.archive.starts[self.places[:, 0]] + self.places[:, 1]
+        return np.zeros((0, 2), np.int32) if self.archive is None else self.archive.places_of(self.rows)
 
     @cached_property
     def content(self) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from mmel_cli.runs.control import Events, Stop
 from mmel_cli.runs.failures import FailureLog, read_failures
 from mmel_cli.runs.folder import EVALUATED, EXPLAINED, REPORTED, TRAINED, FolderKind, RunFolder
 from mmel_cli.runs.identity import SETTINGS, Decides, decides, differences, fingerprint, run_identity, settings
-from mmel_cli.runs.resume import CommittedRecords, IdSet, committed_records
+from mmel_cli.runs.resume import CommittedRecords, committed_records
 
 __all__ = [
     "EVALUATED",
@@ -17,7 +17,6 @@ __all__ = [
     "Events",
     "FailureLog",
     "FolderKind",
-    "IdSet",
     "RunFolder",
     "Stop",
     "committed_records",

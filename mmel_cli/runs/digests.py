@@ -18,12 +18,16 @@ _TELLING = (
 
 def lines_sha256(lines: Iterable[str]) -> str:
     """SHA-256 of texts in order."""
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+    digest, between = hashlib.sha256(), ""
+    for line in lines:
+        digest.update(f"{between}{line}".encode("utf-8", "surrogatepass"))
+        between = "\n"
+    return digest.hexdigest()
 
 
 def ids_sha256(archive: Archive) -> str:
     """Of the names of its records, in order."""
-    return lines_sha256(archive.ids)
+    return lines_sha256(str(name) for (name,) in archive.rows("id"))
 
 
 def maps_sha256(archive: Archive) -> str:

@@ -46,7 +46,7 @@ def profile(clock: Clock, ran: Ran) -> list[str]:
     if busy:
         lines.append(
             f"Beside it, added up over {count(ran.workers, 'worker')} and the thread of the archive: {busy}. Waiting "
-            "is what of this was not hidden behind the rest; on a CPU these threads take cores from the model meanwhile."
+            "is what of this the rest did not hide; on a CPU these threads take cores from the model meanwhile."
         )
     worst = max(parts, key=lambda name: parts[name])
     lines.append(f"Bottleneck: {worst}, {100 * parts[worst] / total:.0f} %: {_advice(worst, ran.workers, cores)}.")

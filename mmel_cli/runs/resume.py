@@ -1,6 +1,5 @@
 """What an earlier call finished: the records of a folder's shards, if they are of the same run and the same input."""
 
-import hashlib
 from pathlib import Path
 
 from mmel_cli.archive.safety import open_safely
@@ -8,31 +7,13 @@ from mmel_cli.archive.schema import AGAINST, TEXTS
 from mmel_cli.archive.verify import damage
 from mmel_cli.archive.writer import shard_files
 from mmel_cli.errors import DamagedError, UsageError
+from mmel_cli.idsets import IdSet
 from mmel_cli.runs.identity import differences, fingerprint
 from mmel_cli.types import Sample
 
-_DIGEST = 8  # bytes a record
-
-
-class IdSet:
-    """A set of record ids that keeps 8 bytes of SHA-256 each."""
-
-    def __init__(self) -> None:
-        self._digests: set[bytes] = set()
-
-    def add(self, record_id: str) -> None:
-        """Put an id in."""
-        self._digests.add(_digest(record_id))
-
-    def __contains__(self, record_id: object) -> bool:
-        return isinstance(record_id, str) and _digest(record_id) in self._digests
-
-    def __len__(self) -> int:
-        return len(self._digests)
-
 
 class CommittedRecords:
-    """Record ids with the image and caption that each stood for; 16 bytes of SHA-256 a record are kept."""
+    """Record ids with the image and caption that each stood for; 24 bytes a record are kept."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -107,7 +88,3 @@ def _read_whole(path: Path, out: Path, identity: dict[str, str]) -> list[tuple[s
 
 def _pair(record_id: str, image: str, caption: str, against: str | None) -> str:
     return "\0".join((record_id, image, caption, *(() if against is None else (against,))))
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()[:_DIGEST]

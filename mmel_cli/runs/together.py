@@ -1,13 +1,18 @@
 """Several runs taken together: what each is called, and which records all of them have."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from mmel_cli.archive import Archive
 from mmel_cli.errors import UsageError
+from mmel_cli.idsets import IdIndex, digests
 from mmel_cli.names import count
+from mmel_cli.runs.digests import ids_sha256, maps_sha256
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,11 @@ class Opened:
     label: str
     path: Path
     archive: Archive
+
+    @cached_property
+    def content(self) -> tuple[str, str]:
+        """Digests of the names and of the maps of all its records; the archive is read once for them."""
+        return ids_sha256(self.archive), maps_sha256(self.archive)
 
 
 def labels_of(paths: Sequence[Path]) -> list[str]:
@@ -39,8 +49,26 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     return [str(place) for place in places]
 
 
-def common_records(runs: Sequence[Opened], limit: int | None, say: Callable[[str], None]) -> list[str]:
-    """The ids that every run has with the same image, caption and what that is against, in the order of the first.
+@dataclass(frozen=True)
+class Common:
+    """The records that runs have in common, in the order of the first; 16 bytes a record, and 4 for each run."""
+
+    index: IdIndex  # their places in this order, by id
+    numbers: tuple[np.ndarray, ...]  # of the records in the archive of each run, (n,) int32
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __contains__(self, record_id: object) -> bool:
+        return record_id in self.index
+
+    def sha256(self) -> str:
+        """A digest of the ids, whatever their order."""
+        return hashlib.sha256(self.index.digests.astype("<u8").tobytes()).hexdigest()
+
+
+def common_records(runs: Sequence[Opened], limit: int | None, say: Callable[[str], None]) -> Common:
+    """The records that every run has with the same image, caption and what that is against.
 
     Args:
         runs: at least one; records that differ from the first run's are left out, and counted by `say`.
@@ -50,28 +78,27 @@ def common_records(runs: Sequence[Opened], limit: int | None, say: Callable[[str
     Raises:
         UsageError: if there is none.
     """
-    first = runs[0].archive.ids
-    common = set(first).intersection(*(run.archive.ids for run in runs[1:]))
-    pairs = _pairs(runs[0]) if len(runs) > 1 else {}
-    for run in runs[1:]:
-        other = {name for name, pair in _pairs(run).items() if name in common and pair != pairs[name]}
-        if other:
-            have = "has" if len(other) == 1 else "have"
-            differ = (
-                f"{count(len(other), 'record')} {have} another caption, --against or image size than {runs[0].label}"
-            )
-            say(f"{run.label}: {differ}")
-        common -= other
-    if not common:
+    first = runs[0].archive.index.ordered()
+    places = [run.archive.index.numbers_of(first) for run in runs]
+    common = np.all([place >= 0 for place in places], axis=0)
+    pairs = _pairs(runs[0]) if len(runs) > 1 else first
+    for run, place in zip(runs[1:], places[1:], strict=True):
+        other = common & (_pairs(run)[place] != pairs)
+        if other.any():
+            differ = int(other.sum())
+            have = "has" if differ == 1 else "have"
+            what = f"{have} another caption, --against or image size than {runs[0].label}"
+            say(f"{run.label}: {count(differ, 'record')} {what}")
+        common &= ~other
+    if not common.any():
         raise UsageError(f"{' and '.join(str(run.path) for run in runs)}: have no record in common")
     for run in runs:
-        say(f"{run.label}: {count(len(run.archive), 'record')}, {len(common)} in common")
-    return list(islice((name for name in first if name in common), limit))
+        say(f"{run.label}: {count(len(run.archive), 'record')}, {int(common.sum())} in common")
+    kept = np.flatnonzero(common)[:limit]
+    return Common(IdIndex.of(first[kept]), tuple(place[kept] for place in places))
 
 
-def _pairs(run: Opened) -> dict[str, int]:
-    """By record id, a hash of what is explained: two datasets may use the same names."""
-    names = ("id", "image", "caption", *(("against",) if run.archive.info.against else ()))
-    texts = zip(*(run.archive.column(name) for name in names), strict=True)
-    sizes = run.archive.column("image_size")
-    return {str(name): hash((*said, *size)) for (name, *said), size in zip(texts, sizes, strict=True)}
+def _pairs(run: Opened) -> np.ndarray:
+    """By record, a digest of what is explained, uint64: two datasets may use the same names."""
+    names = ("image", "caption", *(("against",) if run.archive.info.against else ()), "image_size")
+    return digests("\0".join((*map(str, said), str(tuple(size)))) for *said, size in run.archive.rows(*names))

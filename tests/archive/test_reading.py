@@ -1,6 +1,7 @@
 """Many records at a time, in any order, of files that are checked once and whenever they change."""
 
 import os
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -23,9 +24,12 @@ def folder(tmp_path, info, make):
 def test_records_come_in_the_order_asked_for(folder, order):
     with load_archive(folder) as archive:
         ids = [archive.ids[n] for n in order]
-        places = archive.places(ids)
+        numbers = np.array([archive.number(name) for name in ids], np.int32)
+        assert numbers.tolist() == list(order)
+        places = archive.places_of(numbers)
         assert places.shape == (len(ids), 2)
-        assert (archive.starts[places[:, 0]] + places[:, 1]).tolist() == list(order)
+        for (file, row), name in zip(places, ids, strict=True):
+            assert archive.place(name) == (archive.files[file], row)
         read = archive.take(["id", "map", "words/span", "image_size"], places) if ids else {}
         for row, name in enumerate(ids):
             record = archive[name]
@@ -33,8 +37,28 @@ def test_records_come_in_the_order_asked_for(folder, order):
             np.testing.assert_array_equal(read["map"][row], record.map)  # with its scale
             assert tuple(read["image_size"][row]) == record.image_size
             assert (read["words/span"][row][:, 0] >= 0).sum() == len(record.words)
+        for one, record in zip(archive.several(ids), map(archive.__getitem__, ids), strict=True):
+            assert replace(one, fields={}) == replace(record, fields={})
+            for field, values in record.fields.items():
+                np.testing.assert_array_equal(one.fields[field], values)
+        for ask in (archive.number, archive.__getitem__, archive.place, lambda name: archive.several([*ids, name])):
+            with pytest.raises(KeyError, match="nobody"):
+                ask("nobody")
+        assert "nobody" not in archive
+        assert all(name in archive for name in ids)
+
+
+def test_an_id_with_the_digest_of_another_is_read_by_its_name(folder, monkeypatch):
+    """All ids of a shard share one digest: what is read has the name that was asked for."""
+    monkeypatch.setattr("mmel_cli.idsets.digest", lambda name: 7)
+    with load_archive(folder) as archive:
+        assert [record.id for record in archive.several(archive.ids[::-1])] == archive.ids[::-1]
+        for number, name in enumerate(archive.ids):
+            assert archive.number(name) == number
+            assert archive[name].id == name
+        assert "nobody" not in archive
         with pytest.raises(KeyError):
-            archive.places(["nobody"])
+            archive.several(["nobody"])
 
 
 def test_a_file_is_checked_once_and_again_when_it_was_changed(folder, monkeypatch):

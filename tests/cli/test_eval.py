@@ -378,3 +378,20 @@ def test_a_folder_that_cannot_be_made_is_one_line(scored, tmp_path, mmel):
     assert code == 1
     assert "file" in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_a_model_is_loaded_once_for_all_runs_that_share_it(scored, tmp_path, monkeypatch):
+    from mmel_cli.config import load_eval_config
+    from mmel_cli.pipelines import evaluate, models
+
+    loaded, load = [], models.load_model
+    monkeypatch.setattr(models, "load_model", lambda name, *more: loaded.append(name) or load(name, *more))
+    given = {"metrics": ("insertion-deletion",), "plots": False, "report": False, "device": "cpu", "limit": 3}
+    runs = [scored / name for name in ("grad-eclip", "mmel", "random")]
+    found = evaluate.evaluate(runs, load_eval_config(None, QUICK[1::2], given), tmp_path / "out")
+    assert found.report["failed"] == {"grad-eclip": 0, "mmel": 0, "random": 0}
+    assert len(loaded) == 1
+    copied = shutil.copytree(loaded[0], tmp_path / "elsewhere")
+    given |= {"model": str(copied)}
+    evaluate.evaluate(runs[:2], load_eval_config(None, QUICK[1::2], given), tmp_path / "again")
+    assert loaded[1:] == [str(copied)]

@@ -18,6 +18,7 @@ from tiny_clip import make_tiny
 from mmel_cli import load_archive
 from mmel_cli.attribution import METHODS, Target
 from mmel_cli.attribution.weights import save_weights, untrained
+from mmel_cli.model import FAMILIES
 
 FEW = ["--set", "training.epochs=3", "--set", "training.batch=16", "--set", "training.validation=0.4"]
 FEW += ["--set", "training.learning_rate=0.2", "--set", "training.seed=1"]
@@ -158,7 +159,9 @@ def test_weights_of_another_model_are_refused_unless_transferred(scenes, weights
     assert "trained for another layers" in err
 
 
-def test_faithfulness_needs_no_labels_and_a_dataset_is_explained_first(photos, tiny, tmp_path, mmel):
+def test_faithfulness_needs_no_labels_and_a_dataset_is_explained_first(photos, tiny, tmp_path, mmel, monkeypatch):
+    loads = []
+    monkeypatch.setitem(FAMILIES, "clip", lambda *given, load=FAMILIES["clip"]: loads.append(given) or load(*given))
     shutil.copytree(photos, tmp_path / "in")
     out = tmp_path / "w.safetensors"
     command = ["train-weights", tmp_path / "in", "--out", out, "--model", tiny, "--objective", "faithfulness", *FEW]
@@ -166,6 +169,7 @@ def test_faithfulness_needs_no_labels_and_a_dataset_is_explained_first(photos, t
     assert code == 0, err
     report = json.loads(text)
     assert report["after"]["faithfulness"] <= report["before"]["faithfulness"]
+    assert len(loads) == 1  # to explain and to train
     steps = [json.loads(line) for line in (tmp_path / "w.training/training.jsonl").read_text().splitlines()]
     assert steps[-1]["train"] < steps[1]["train"]  # the model is random: only what it saw must get better
     assert report["records"]["train"] > report["records"]["validation"] > 0

@@ -17,6 +17,7 @@ from mmel_cli.evaluation.ranking import area, enlarge, pixel_ranks
 from mmel_cli.evaluation.sanity import SanityOptions
 from mmel_cli.evaluation.summary import Columns, Scores, _means
 from mmel_cli.geometry import to_pixels
+from mmel_cli.idsets import IdIndex, digests
 from mmel_cli.types import Explanation, ImageRef, Sample
 
 
@@ -106,7 +107,7 @@ def test_intervals_of_a_random_metric_count_the_draw():
 def test_ragged_curves_are_refused_by_record():
     scores = [Scores("a", "i", {}, curves={"insertion": [1.0, 2.0]}), Scores("b", "i", {}, curves={"insertion": [1.0]})]
     with pytest.raises(MmelError, match="record b: insertion has 1 points, the records before it 2"):
-        Columns.collect(scores)
+        Columns.collect(scores, IdIndex.of(digests(["a", "b"])))
 
 
 class Flaky:
