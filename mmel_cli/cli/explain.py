@@ -158,7 +158,12 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     them, each is told which it is by torchrun (RANK, WORLD_SIZE), a Slurm array (SLURM_ARRAY_TASK_ID,
     SLURM_ARRAY_TASK_COUNT) or --shard i/n, and all are given the same command. They claim parts of the input as they
     get to them, so any number of them, some of them, or one after the other give the same archive; what is left by one
-    that died is taken over. The last makes summary and report.
+    that died is taken over. The last makes summary and report. All need one file system, with INPUT, --out and the model
+    under the same paths.
+
+    --engine ray starts the ranks of --ranks as actors of a Ray cluster, on this machine or at --address, and again where
+    they die; ranks.cores and ranks.gpus say what each takes. Whoever reaches a Ray cluster runs code on it: keep it
+    private, and set RAY_AUTH_MODE=token on all its machines.
 
     Exit codes: 0 all done, 1 failed, 2 usage, 3 done but some pairs failed (see failures.jsonl), 130 interrupted,
     143 terminated; after the last two the same command goes on.

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from mmel_cli.attribution import find_method
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
@@ -179,7 +181,8 @@ def explain_folders(
     with ExitStack() as stack:
         for folder in folders:
             stack.enter_context(folder)
-        model = load_model(first.model.name, first.device, first.dtype, first.model.image_size)
+        device = _device_of(rank, first.device)
+        model = load_model(first.model.name, device, first.dtype, first.model.image_size)
         alone = [folder.join(events.message) for folder in folders]
         runs = _runs(folders, list(places.values()), (model, source), events)
         labels = [f"{run.info.method}: " if len(runs) > 1 else "" for run in runs]
@@ -197,6 +200,13 @@ def explain_folders(
         if rank is None or whole:
             summaries = _ended(runs, jobs, summaries, events, rank)
     return summaries, stop.signal
+
+
+def _device_of(rank: Rank | None, asked: str) -> str:
+    """The device that was asked for; of ranks that see all GPUs of a machine each takes its own."""
+    if rank is None or rank.local is None or asked not in ("auto", "cuda") or not torch.cuda.is_available():
+        return asked
+    return f"cuda:{rank.local % torch.cuda.device_count()}"
 
 
 def _job(run: Run, source: Source, rank: Rank | None, events: Events, label: str) -> Job:

@@ -34,6 +34,7 @@ class Rank:
     of: int
     job: str | None = None  # what tells the processes of one start from those of another; None: not known
     driven: bool = False  # whether what it says goes to a process that listens to all ranks
+    local: int | None = None  # its number among those of this machine, where they share its GPUs by number
 
     def begins(self, state: notes.State) -> bool:
         """Whether failures of a run that has ended are tried again, as by every new call."""

@@ -44,7 +44,9 @@ def rank_of(shard: str | None, environment: Mapping[str, str]) -> Rank | None:
         own, every = environment.get(number, ""), environment.get(of, "")
         if own.isdecimal() and every.isdecimal() and int(every) > 1:
             said = environment.get(job)
-            return Rank(int(own), int(every), None if said in (None, "none") else f"{job} {said}")
+            local = environment.get("LOCAL_RANK", "") if number == "RANK" else ""
+            told = None if said in (None, "none") else f"{job} {said}"
+            return Rank(int(own), int(every), told, local=int(local) if local.isdecimal() else None)
     return None
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from mmel_cli.archive.writer import write_once
 from mmel_cli.errors import UsageError
+from mmel_cli.pipelines import explain as explaining
 from mmel_cli.pipelines.local_ranks import shares
 from mmel_cli.pipelines.planning import Rank
 from mmel_cli.pipelines.ranks import rank_of
@@ -275,11 +276,25 @@ def test_a_file_that_is_there_is_not_written_again(tmp_path):
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"first")]
 
 
+def test_ranks_that_see_every_gpu_take_one_each(monkeypatch):
+    assert explaining._device_of(Rank(9, 16, local=5), "auto") == "auto"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert explaining._device_of(Rank(9, 16, local=5), "auto") == "cuda:1"
+    assert explaining._device_of(Rank(9, 16, local=5), "cpu") == "cpu"
+    assert explaining._device_of(Rank(9, 16, local=5), "cuda:3") == "cuda:3"
+    assert explaining._device_of(Rank(9, 16), "cuda") == "cuda"
+    assert explaining._device_of(None, "cuda") == "cuda"
+
+
 def test_who_is_which_rank():
     assert rank_of("2/4", {}) == Rank(2, 4)
     assert rank_of(None, {"RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}) == Rank(1, 2)
     slurm = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_JOB_ID": "9"}
     assert rank_of(None, slurm) == Rank(7, 3, "SLURM_ARRAY_JOB_ID 9")
+    several = {"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1"}
+    assert rank_of(None, several) == Rank(9, 16, local=1)
+    assert rank_of(None, slurm | {"LOCAL_RANK": "1"}).local is None
     assert rank_of(None, {"RANK": "0", "WORLD_SIZE": "1"}) is None
     for wrong in ("4/4", "a/b", "1"):
         with pytest.raises(UsageError, match="--shard"):
