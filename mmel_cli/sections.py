@@ -186,6 +186,7 @@ class RunConfig(Section):
     dtype: str = "auto"
     batch_size: int | Literal["auto"] = 16
     workers: int = Field(default=4, ge=1, le=256)
+    draw_processes: int = Field(default=0, ge=0, le=256)
     ranks: RanksConfig = RanksConfig()
     limit: int | None = Field(default=None, ge=1)
     heatmaps: bool = True

@@ -158,10 +158,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     them, each is told which it is by torchrun (RANK, WORLD_SIZE), a Slurm array (SLURM_ARRAY_TASK_ID,
     SLURM_ARRAY_TASK_COUNT) or --shard i/n, and all are given the same command. They claim parts of the input as they
     get to them, so any number of them, some of them, or one after the other give the same archive; what is left by one
-    that died is taken over. The last makes summary and report. All need one file system, with INPUT, --out and the model
+    that died is taken over. The last makes summary and report. All need one file system, with INPUT, --out and model
     under the same paths.
 
-    --engine ray starts the ranks of --ranks as actors of a Ray cluster, on this machine or at --address, and again where
+    --engine ray starts the ranks of --ranks as actors of a Ray cluster, on this machine or at --address, and anew where
     they die; ranks.cores and ranks.gpus say what each takes. Whoever reaches a Ray cluster runs code on it: keep it
     private, and set RAY_AUTH_MODE=token on all its machines.
 

@@ -16,6 +16,7 @@ from mmel_cli.data.images import ImageLimits
 from mmel_cli.errors import ArchiveError, UsageError
 from mmel_cli.fields import HIGH_NORM, MAP, MATCH_RANK, PHRASE_REGIONS
 from mmel_cli.pipelines.batches import Batch, Loader
+from mmel_cli.pipelines.drawing import Drawing
 from mmel_cli.pipelines.explain import finish
 from mmel_cli.pipelines.origin import Input, find_input, noted_origin
 from mmel_cli.pipelines.pictures import Painter
@@ -201,7 +202,9 @@ def _fuse_all(
     """Fuse batch by batch; a record whose image is gone or changed has no heatmap, which is a failure."""
     (archive, source, options), (folder, done) = given, place
     pool = folder.pool(fused.config.workers)
-    painter = Painter(folder.path, fused.config.heatmap, pool) if options.heatmaps and not source.gone else None
+    painter = (
+        Painter(folder.path, fused.config.heatmap, Drawing(pool)) if options.heatmaps and not source.gone else None
+    )
     loader = Loader(pool, options.limits, _no_pixels, painter.keep) if painter else None
     if painter is None:
         source = replace(source, gone="not needed")  # every record of the archive, whatever became of its image

@@ -13,6 +13,7 @@ from mmel_cli.errors import ArchiveError
 from mmel_cli.idsets import IdSet
 from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.pipelines.batches import Batch, Keep
+from mmel_cli.pipelines.drawing import Drawing, Drawn
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.pictures import Painter, drawn_as, read_drawn
 from mmel_cli.pipelines.sharing import SharedCaptures
@@ -62,7 +63,7 @@ class _Pending:
 
     task: _Task
     explanations: list[Explanation]
-    pictures: list[Future[None]]
+    pictures: list[Drawn]
     last: bool  # of its shard
 
 
@@ -76,18 +77,18 @@ class Lane:
     Args:
         run: see Run.
         job: the plan, and where the run stands.
-        pool: threads that draw.
+        drawing: what draws.
         clock: where the time goes.
     """
 
-    def __init__(self, run: Run, job: "Job", pool: ThreadPoolExecutor, clock: Clock) -> None:
+    def __init__(self, run: Run, job: "Job", drawing: Drawing, clock: Clock) -> None:
         self.run, self.job = run, job
         self.finished: set[int] = set()  # shards that are known to be complete
         path, config = run.folder.path, run.config
         (path / ARCHIVE).mkdir(exist_ok=True)
         words = cast("WordOptions", config.words)
         self._clock = clock
-        self._painter = Painter(path, config.heatmap, pool, words.phrase, clock) if config.heatmaps else None
+        self._painter = Painter(path, config.heatmap, drawing, words.phrase) if config.heatmaps else None
         self._leases = Leases(path / FOLDER, config.ranks.lease)
         self._tasks: dict[int, _Task] = {}
         self._pending: _Pending | None = None

@@ -1,21 +1,18 @@
-"""Draw heatmaps in threads, and keep each image once as a photo and a thumbnail."""
+"""Draw heatmaps, and keep each image once as a photo and a thumbnail."""
 
 import json
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from mmel_cli.config import RunConfig
 from mmel_cli.idsets import IdSet
 from mmel_cli.model.phrase_vectors import PhraseKind
 from mmel_cli.pipelines.batches import Batch, Keep
-from mmel_cli.render import HeatmapOptions, fit, picture_name, render, save_photo, save_picture
+from mmel_cli.pipelines.drawing import Drawing, Drawn
+from mmel_cli.render import HeatmapOptions, draw, drawable, fit, keep_photo, picture_name
 from mmel_cli.runs import fingerprint, settings
-from mmel_cli.runs.clock import Beside, Clock
 from mmel_cli.runs.folder import DRAWN, HEATMAPS, PHOTOS, THUMBNAILS
 from mmel_cli.types import Explanation
 
@@ -43,9 +40,8 @@ class Painter:
 
     out: Path
     options: HeatmapOptions
-    pool: ThreadPoolExecutor
+    drawing: Drawing
     phrase: PhraseKind = "mean"
-    clock: Clock = field(default_factory=Clock)
     _kept: IdSet = field(default_factory=IdSet)  # images whose photo was written, or is being written
 
     @property
@@ -53,24 +49,17 @@ class Painter:
         """What a Loader must keep of each image."""
         return {PHOTO: partial(fit, max_side=self.options.max_side)}
 
-    def start(self, explanations: list[Explanation], batch: Batch) -> list[Future[None]]:
-        """Begin to draw a batch; each future ends when its files are in place."""
+    def start(self, explanations: list[Explanation], batch: Batch) -> list[Drawn]:
+        """Begin to draw a batch; each comes to its end when its files are in place."""
         keys = {sample.id: sample.ref.key for sample in batch.samples}
+        looks = HeatmapOptions(**asdict(self.options))  # the class itself, which other processes know by its name
         drawing = []
         for explanation in explanations:
             photo = batch.images[keys[explanation.id]].kept[PHOTO]
-            drawing.append(self.pool.submit(self._draw, explanation, photo))
+            path = self.out / HEATMAPS / picture_name(explanation.id, self.options.format)
+            drawing.append(self.drawing.submit(draw, photo, drawable(explanation), looks, self.phrase, path))
             if explanation.image not in self._kept:
                 self._kept.add(explanation.image)
                 places = (self.out / PHOTOS, self.out / THUMBNAILS)
-                drawing.append(self.pool.submit(self._keep_photo, photo, explanation.image, places))
+                drawing.append(self.drawing.submit(keep_photo, photo, explanation.image, *places))
         return drawing
-
-    def _draw(self, explanation: Explanation, image: Image.Image) -> None:
-        with self.clock.aside(Beside.DRAW):
-            picture = render(image, explanation, self.options, self.phrase)
-            save_picture(picture, self.out / HEATMAPS / picture_name(explanation.id, self.options.format))
-
-    def _keep_photo(self, image: Image.Image, name: str, places: tuple[Path, Path]) -> None:
-        with self.clock.aside(Beside.DRAW):
-            save_photo(image, name, *places)

@@ -70,6 +70,7 @@ def open_alone(run: Run, source: Source, rank: Rank | None, events: Events, labe
     folder, archive = run.folder.path, run.folder.path / ARCHIVE
     for leftover in archive.glob("part-*.tmp"):
         leftover.unlink()
+    run.folder.remove_half_pictures()
     done, damaged = committed_records(folder, archive, run.info.identity)
     warnings = tuple(f"{name}: damaged, set aside; its records are explained again" for name in damaged)
     for warning in warnings:

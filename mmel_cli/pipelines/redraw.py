@@ -15,6 +15,7 @@ from mmel_cli.idsets import IdIndex, IdSet
 from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.names import count
 from mmel_cli.pipelines.batches import Batch, Loader
+from mmel_cli.pipelines.drawing import Drawing
 from mmel_cli.pipelines.pictures import PICTURES, Painter, drawn_as, read_drawn
 from mmel_cli.pipelines.subjects import Stream
 from mmel_cli.render import ENDINGS, HeatmapOptions, photo_name, picture_name
@@ -106,7 +107,8 @@ class _Redraw:
         events.total(len(self.ids))
         self._note_before()
         pool = self.folder.pool(self.config.workers)
-        painter = Painter(path, self.looks, pool, cast("WordOptions", self.config.words).phrase)
+        drawing = self.folder.within(Drawing(pool, self.config.draw_processes, events.message))
+        painter = Painter(path, self.looks, drawing, cast("WordOptions", self.config.words).phrase)
         limits = self.config.image.limits
         loader = Loader(pool, limits, _no_pixels, painter.keep)
         stream = Stream(self.archive, source, self.ids, _BATCH, loader, truth=False, limits=limits, pool=pool)

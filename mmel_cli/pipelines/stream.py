@@ -13,6 +13,7 @@ from functools import partial
 
 from mmel_cli.data import Source
 from mmel_cli.pipelines.batches import Loader, by_count
+from mmel_cli.pipelines.drawing import Drawing
 from mmel_cli.pipelines.lane import Lane, Run
 from mmel_cli.pipelines.planning import Cursor, Job, Rank
 from mmel_cli.pipelines.sharing import SharedCaptures
@@ -41,7 +42,11 @@ def run_shards(
     """
     with ExitStack() as stack:
         pool = runs[-1].folder.pool(runs[0].config.workers)  # the folder that is left first
-        lanes = [stack.enter_context(Lane(run, job, pool, events.clock)) for run, job in zip(runs, jobs, strict=True)]
+        asked = runs[0].config.draw_processes if runs[0].config.heatmaps else 0
+        drawing = stack.enter_context(Drawing(pool, asked, events.message, events.clock))
+        lanes = [
+            stack.enter_context(Lane(run, job, drawing, events.clock)) for run, job in zip(runs, jobs, strict=True)
+        ]
         stream = _Stream(lanes, source, pool, stop, events, rank)
         while not stream.over():
             if not stream.all_that_is_free():

@@ -5,6 +5,7 @@ from mmel_cli.render.names import ENDINGS, photo_name, picture_name
 from mmel_cli.render.options import BY_PART, HeatmapOptions
 from mmel_cli.render.overlay import fit, render, thumbnail
 from mmel_cli.render.parts import SHARES, Parts, parts_of
+from mmel_cli.render.work import draw, drawable, keep_photo
 
 __all__ = [
     "BY_PART",
@@ -13,7 +14,10 @@ __all__ = [
     "THUMBNAIL_SIDE",
     "HeatmapOptions",
     "Parts",
+    "draw",
+    "drawable",
     "fit",
+    "keep_photo",
     "parts_of",
     "photo_name",
     "picture_name",

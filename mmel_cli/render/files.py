@@ -1,6 +1,7 @@
 """Pictures as files, each by rename, so that a kill leaves no half picture."""
 
 import os
+import uuid
 from pathlib import Path
 
 from PIL import Image
@@ -33,6 +34,6 @@ def save_photo(photo: Image.Image, image: str, photos: Path, thumbnails: Path) -
 
 def _save(picture: Image.Image, path: Path, kind: str, **how: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # ranks may keep the same photo at a time
     picture.save(temporary, kind, **how)
     os.replace(temporary, path)  # noqa: PTH105 - Path.replace is the same call; this one says it overwrites

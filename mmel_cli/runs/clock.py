@@ -60,6 +60,12 @@ class Clock:
         """What another thread does in the block."""
         return self._aside(work) if self.on else _NOTHING
 
+    def beside_it(self, work: Beside, seconds: float) -> None:
+        """What another thread or process has done."""
+        if self.on:
+            with self._adding:
+                self.beside[work] = self.beside.get(work, 0.0) + seconds
+
     def each(self, part: Part, items: Iterable[Item]) -> Iterator[Item]:
         """The items; making each of them is the part."""
         return self._each(part, iter(items)) if self.on else iter(items)
@@ -85,9 +91,7 @@ class Clock:
         try:
             yield
         finally:
-            seconds = time.perf_counter() - started
-            with self._adding:
-                self.beside[work] = self.beside.get(work, 0.0) + seconds
+            self.beside_it(work, time.perf_counter() - started)
 
     def _each(self, part: Part, items: Iterator[Item]) -> Iterator[Item]:
         over = object()

@@ -11,11 +11,11 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 
@@ -25,6 +25,7 @@ from mmel_cli.runs.control import Stop
 from mmel_cli.runs.failures import FailureLog
 from mmel_cli.runs.files import TEMPORARY, locked, write_text
 
+Entered = TypeVar("Entered")
 LOCK = ".lock"
 _OPENING = ".lock-opening"  # of the rank that plans; the others wait
 ARCHIVE, HEATMAPS, DRAWN = "archive", "heatmaps", "heatmaps/drawn.json"
@@ -46,6 +47,7 @@ TRAINING, TRAINING_LOG, CHECKPOINT, CURVE, PICTURE = (
 )
 _POLL, _TELL, _PATIENCE = 0.1, 5.0, 5.0  # seconds: between looks, until it is said, for one of the same number to end
 _PICTURE_NAME = re.compile(r".*\.[0-9a-f]{8}\.(png|jpg|webp)")
+_HALF_PICTURE = re.compile(_PICTURE_NAME.pattern + r"\.[0-9a-f]{8}\.tmp")
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,17 @@ class RunFolder:
         pool = self._stack.enter_context(ThreadPoolExecutor(workers))
         self._stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         return pool
+
+    def within(self, block: AbstractContextManager[Entered]) -> Entered:
+        """Enter a context that ends with the folder, before what was entered earlier."""
+        return self._stack.enter_context(block)
+
+    def remove_half_pictures(self) -> None:
+        """Take away what a kill left of pictures that were being written; nobody else may be at work."""
+        for name in self.kind.pictures:
+            for path in (self.path / name).rglob(f"*{TEMPORARY}"):
+                if _HALF_PICTURE.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
 
     def remove_pictures(self, name: str, but: str | None = None) -> None:
         """Take away the pictures of a folder of pictures, except those with the suffix `but`."""

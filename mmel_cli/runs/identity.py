@@ -21,6 +21,7 @@ SETTINGS: dict[str, Decides] = {
     "dtype": "neither",  # the same
     "batch_size": "neither",
     "workers": "neither",
+    "draw_processes": "neither",
     "ranks": "neither",  # who works on it
     "limit": "neither",
     "data": "neither",  # where the input lies now

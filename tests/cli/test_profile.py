@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mmel_cli import load_archive
-from mmel_cli.pipelines import batches, pictures
+from mmel_cli.pipelines import batches
+from mmel_cli.render import work
 from mmel_cli.runs.clock import Beside, Clock, Part
 from mmel_cli.runs.profile import Ran, profile
 
@@ -81,7 +82,7 @@ def test_slow_images_are_named_and_what_to_do(mmel, photos, tmp_path, tiny, monk
 
 
 def test_slow_pictures_are_named_with_the_way_to_draw_them_later(mmel, photos, tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(pictures, "render", slow(pictures.render, 0.5))
+    monkeypatch.setattr(work, "render", slow(work.render, 0.5))
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     _, err = explain(mmel, photos, tmp_path / "run", tiny, "--profile", "--set", "report=false", "--limit", 12)
     line = next(line for line in err.splitlines() if "waiting for pictures," in line)
