@@ -3,6 +3,8 @@
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 done but some pairs failed, 130 interrupted, 143 terminated.
 """
 
+from signal import SIGTERM
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_PARTIAL = 3
@@ -15,6 +17,16 @@ class MmelError(Exception):
 
     exit_code = EXIT_FAILED
     kind = "failed"  # in the JSON document of --json
+
+
+class StoppedError(MmelError):
+    """A signal came before there was anything to tell."""
+
+    kind = "interrupted"
+
+    def __init__(self, signal: int) -> None:
+        super().__init__("Stopped; run the same command again to go on")
+        self.exit_code = EXIT_TERMINATED if signal == SIGTERM else EXIT_INTERRUPTED
 
 
 class UsageError(MmelError):

@@ -142,8 +142,8 @@ def _named(temporary: Path, path: Path) -> bool:
 
 
 def build(records: list[Explanation], info: RunInfo, options: ArchiveOptions) -> bytes:
-    """The bytes of a shard."""
-    with h5py.File("shard", "w", driver="core", backing_store=False, libver=LIBVER) as file:
+    """The bytes of a shard; threads may build at a time, each under a name of its own."""
+    with h5py.File(f"shard-{uuid.uuid4().hex}", "w", driver="core", backing_store=False, libver=LIBVER) as file:
         write_info(file, info)
         texts = _texts(records, info)
         for name, (dtype, shape) in columns(info).items():

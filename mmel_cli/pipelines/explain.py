@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,26 +16,18 @@ from mmel_cli.errors import UsageError
 from mmel_cli.model import BUILTIN, Adapter, LeftOut, fetch_model, find_family, load_model
 from mmel_cli.model.word_shares import WordOptions
 from mmel_cli.pipelines.batch_size import sized
+from mmel_cli.pipelines.ending import Ending
 from mmel_cli.pipelines.engine import Engine
 from mmel_cli.pipelines.lane import Run
 from mmel_cli.pipelines.matching import Matched, as_begun
-from mmel_cli.pipelines.pictures import drawn_as, read_drawn
 from mmel_cli.pipelines.planning import Job, Rank, entries, join, open_alone
 from mmel_cli.pipelines.provenance import notes, run_info
 from mmel_cli.pipelines.ranks import explain_by_ranks
 from mmel_cli.pipelines.regions import Words
-from mmel_cli.pipelines.standing import failures_of, summarised
 from mmel_cli.pipelines.stream import run_shards
-from mmel_cli.render import ENDINGS, HeatmapOptions
-from mmel_cli.report.make import attempted, report_run
 from mmel_cli.runs import EXPLAINED, Events, RunFolder, Stop
-from mmel_cli.runs.failures import write_failures
-from mmel_cli.runs.folder import DRAWN, HEATMAPS
-from mmel_cli.runs.leases import Leases
-from mmel_cli.runs.shards import FOLDER as SHARDS
-from mmel_cli.runs.shards import read_state, write_state
-from mmel_cli.runs.summary import Summary, with_marks, write_summary
-from mmel_cli.types import Failure, RunInfo
+from mmel_cli.runs.summary import Summary
+from mmel_cli.types import Failure
 
 
 @dataclass(frozen=True)
@@ -149,7 +141,13 @@ def folders_of(out: Path, configs: Sequence[RunConfig]) -> list[Path]:
 
 
 def explain_folders(
-    source_path: Path, places: Mapping[Path, RunConfig], *, overwrite: bool, events: Events, rank: Rank | None = None
+    source_path: Path,
+    places: Mapping[Path, RunConfig],
+    *,
+    overwrite: bool,
+    events: Events,
+    rank: Rank | None = None,
+    stop: Stop | None = None,
 ) -> tuple[list[Summary], int | None]:
     """One pass over the input for all run folders, or what a rank takes of it; by ranks, if the settings say so.
 
@@ -159,6 +157,7 @@ def explain_folders(
         overwrite: start anew in each.
         events: what to tell meanwhile.
         rank: which of several processes this is; None: the only one.
+        stop: asked after each batch; its own by default.
 
     Raises:
         UsageError: also for a rank that is to overwrite what the others write.
@@ -170,12 +169,14 @@ def explain_folders(
         return explain_by_ranks(source_path, places, overwrite=overwrite, events=events)
     if rank is not None and overwrite:
         raise UsageError("--overwrite: a rank would remove what the others write; remove the folder first")
-    started, stop = time.monotonic(), Stop()
+    started, stop = time.monotonic(), stop or Stop()
     first = next(iter(places.values()))
     source = open_input(source_path, first)
     events.message(f"Input: {source.layout}")
     number = rank.number if rank else None
-    folders = [RunFolder(out, EXPLAINED, overwrite=overwrite, rank=number, stop=stop) for out in places]
+    folders = [
+        RunFolder(out, EXPLAINED, overwrite=overwrite, rank=number, stop=stop, say=events.message) for out in places
+    ]
     for folder in folders:
         folder.check()  # all, before anything is written
     with ExitStack() as stack:
@@ -183,23 +184,31 @@ def explain_folders(
             stack.enter_context(folder)
         device = _device_of(rank, first.device)
         model = load_model(first.model.name, device, first.dtype, first.model.image_size)
-        alone = [folder.join(events.message) for folder in folders]
+        alone = [folder.join() for folder in folders]
         runs = _runs(folders, list(places.values()), (model, source), events)
         labels = [f"{run.info.method}: " if len(runs) > 1 else "" for run in runs]
         jobs = [
             _job(run, source, rank, events, label) if mine else join(run)
             for run, mine, label in zip(runs, alone, labels, strict=True)
         ]
+        _check_alike(runs, jobs)
         whole = run_shards(runs, jobs, source, stop, events, rank)
-        shared = [run.info.method for run in runs] if len(runs) > 1 else []
-        seconds = time.monotonic() - started
-        summaries = [
-            replace(summarised(run, job, source, complete=whole, seconds=seconds), methods=shared)
-            for run, job in zip(runs, jobs, strict=True)
-        ]
-        if rank is None or whole:
-            summaries = _ended(runs, jobs, summaries, events, rank)
-    return summaries, stop.signal
+        ending = Ending(source, stop, events, rank, whole, time.monotonic() - started)
+        return ending.write(runs, jobs), stop.signal
+
+
+def _check_alike(runs: Sequence[Run], jobs: Sequence[Job]) -> None:
+    """Several folders are explained in one pass only if their plans are of the same shards.
+
+    Raises:
+        UsageError: if other ranks have planned one with another input or another size of shards.
+    """
+    for run, job in zip(runs, jobs, strict=True):
+        if job.plan.shards != jobs[0].plan.shards:
+            raise UsageError(
+                f"--out {run.folder.path}: other ranks work there with other shards than in {runs[0].folder.path}; "
+                "wait for them, or explain the methods one by one"
+            )
 
 
 def _device_of(rank: Rank | None, asked: str) -> str:
@@ -211,66 +220,10 @@ def _device_of(rank: Rank | None, asked: str) -> str:
 
 def _job(run: Run, source: Source, rank: Rank | None, events: Events, label: str) -> Job:
     """What there is to do in a run folder in which this process is alone."""
-    run.folder.note(notes(run.engine, run.info, source))
     job = open_alone(run, source, rank, events, label)
+    run.folder.note(notes(run.engine, run.info, source))  # only now: a run that is refused changes nothing
     run.folder.share()
     return job
-
-
-def _ended(
-    runs: Sequence[Run], jobs: Sequence[Job], summaries: Sequence[Summary], events: Events, rank: Rank | None
-) -> list[Summary]:
-    """What is written once: failures and summaries of all folders first, then what may fail or take long.
-
-    Of several processes the first that comes does it.
-    """
-    with ExitStack() as stack:
-        mine = []
-        for run, job in zip(runs, jobs, strict=True):
-            leases = stack.enter_context(Leases(run.folder.path / SHARDS, run.config.ranks.lease))
-            state = read_state(run.folder.path)
-            ended = rank is not None and state is not None and state.ended and state.call == job.state.call
-            mine.append(not ended and leases.claim("end") is not None)
-        for run, job, done, own in zip(runs, jobs, summaries, mine, strict=True):
-            if own:
-                write_failures(run.folder.path, failures_of(run, job))
-                if done.complete and run.config.heatmaps:
-                    _note_pictures(run)
-                write_summary(run.folder, done)
-        whole = [
-            finish(run.folder, run.info, done, events, wanted=run.config.report) if own else done
-            for run, done, own in zip(runs, summaries, mine, strict=True)
-        ]
-        for run, job, done, own in zip(runs, jobs, whole, mine, strict=True):
-            if own and done.complete:
-                write_state(run.folder.path, replace(job.state, ended=True))
-    return whole
-
-
-def _note_pictures(run: Run) -> None:
-    """Note what the pictures look like, now that all are drawn; those of an earlier look in another format go."""
-    if read_drawn(run.folder.path) != drawn_as(run.config):
-        looks = cast("HeatmapOptions", run.config.heatmap)
-        run.folder.remove_pictures(HEATMAPS, but=ENDINGS[looks.format])
-        run.folder.write_json(DRAWN, drawn_as(run.config))
-
-
-def finish(folder: RunFolder, info: RunInfo, summary: Summary, events: Events, *, wanted: bool) -> Summary:
-    """Marks and report of a run whose records and summary are written; the summary with both.
-
-    Args:
-        folder: of the run.
-        info: of the run.
-        summary: without marks and report.
-        events: told that the report cannot be written, which is no failure of the run.
-        wanted: whether there is a report.
-    """
-    marked = write_summary(folder, with_marks(folder, info, summary))
-    if not wanted:
-        return marked
-    safe = f"all records are safe: mmel report {folder.path} makes it"
-    index = attempted(lambda: report_run(folder.path, info, events.message), safe, events.message)
-    return write_summary(folder, replace(marked, report=index))
 
 
 def _runs(

@@ -17,7 +17,7 @@ from mmel_cli.errors import ArchiveError, UsageError
 from mmel_cli.fields import HIGH_NORM, MAP, MATCH_RANK, PHRASE_REGIONS
 from mmel_cli.pipelines.batches import Batch, Loader
 from mmel_cli.pipelines.drawing import Drawing
-from mmel_cli.pipelines.explain import finish
+from mmel_cli.pipelines.ending import finish
 from mmel_cli.pipelines.origin import Input, find_input, noted_origin
 from mmel_cli.pipelines.pictures import Painter
 from mmel_cli.pipelines.provenance import versions

@@ -235,7 +235,8 @@ class Lane:
             cut = sum(record.truncated for record in task.records)
             before = read_note(folder, task.shard.name, plan)
             cut += before.truncated if before and before.call == self.job.state.call else 0
-            note = Note(task.shard.number, plan, self.job.state.call, complete, cut, tuple(task.failures))
+            files = tuple(path.name for path in files_of(folder / ARCHIVE, task.shard.name))
+            note = Note(task.shard.number, plan, self.job.state.call, complete, cut, tuple(task.failures), files)
             write_note(folder, task.shard.name, note)
 
     def _redraws(self) -> bool:

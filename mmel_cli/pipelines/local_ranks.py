@@ -15,7 +15,14 @@ from mmel_cli.pipelines.rank_process import RankProcess
 @contextmanager
 def local_ranks(work: Mapping[str, Any], config: RunConfig) -> Iterator[list[RankProcess]]:
     """As many processes as the configuration asks for; each gets `work` with its number as "rank"."""
-    yield [_start(dict(work) | {"rank": rank}, rank, config) for rank in range(config.ranks.count)]
+    ranks = list[RankProcess]()
+    try:
+        for rank in range(config.ranks.count):
+            ranks.append(_start(dict(work) | {"rank": rank}, rank, config))
+        yield ranks
+    finally:
+        for one in ranks:
+            one.end()
 
 
 def shares(ranks: int, cores: Sequence[int]) -> list[list[int]]:

@@ -3,7 +3,7 @@
 import json
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -19,9 +19,10 @@ from mmel_cli.idsets import IdSet
 from mmel_cli.names import count
 from mmel_cli.pipelines.lane import Run
 from mmel_cli.pipelines.pictures import PICTURES, drawn_as, read_drawn
-from mmel_cli.runs import CommittedRecords, Events, committed_records, fingerprint, settings
+from mmel_cli.runs import CommittedRecords, Events, committed_records, differences, fingerprint, settings
 from mmel_cli.runs import shards as notes
-from mmel_cli.runs.folder import ARCHIVE, DRAWN, THUMBNAILS
+from mmel_cli.runs.folder import ARCHIVE, DRAWN, HALF_FILES, THUMBNAILS
+from mmel_cli.runs.leases import ENDING
 from mmel_cli.runs.plan import PLAN, Head, Plan, Shard, digest, read_plan, shard_entries, unfinished, write_plan
 from mmel_cli.types import Failure, Sample
 
@@ -68,9 +69,7 @@ def open_alone(run: Run, source: Source, rank: Rank | None, events: Events, labe
         ArchiveError: if a shard cannot be opened.
     """
     folder, archive = run.folder.path, run.folder.path / ARCHIVE
-    for leftover in archive.glob("part-*.tmp"):
-        leftover.unlink()
-    run.folder.remove_half_pictures()
+    _clear(run)
     done, damaged = committed_records(folder, archive, run.info.identity)
     warnings = tuple(f"{name}: damaged, set aside; its records are explained again" for name in damaged)
     for warning in warnings:
@@ -80,24 +79,48 @@ def open_alone(run: Run, source: Source, rank: Rank | None, events: Events, labe
     was, files = read_plan(folder / PLAN), tuple(path.name for path in shard_files(archive))
     temporary = unfinished(folder / PLAN)
     plan = write_plan(temporary, head_of(run, files), checked_parts(source, done))
-    same = was is not None and was.sha256 == plan.sha256
+    same = was is not None and was.sha256 == plan.sha256 and set(was.head.before) <= set(files)
     if same and was is not None:
-        plan = replace(plan, head=replace(plan.head, before=tuple(n for n in was.head.before if n in files)))
+        plan = replace(plan, head=replace(plan.head, before=was.head.before))
         _replace_head(temporary, plan)
-    state = notes.read_state(folder)
     redraw = run.config.heatmaps and _redraw(run, len(done), events)
-    every = [shard.name for shard in plan.shards]
-    if not same or damaged or redraw or state is None:
-        for path in (folder / notes.FOLDER).glob("*.json"):
-            path.unlink()
+    if not same or redraw or notes.read_state(folder) is None:
+        notes.drop_all_notes(folder)
     temporary.rename(folder / PLAN)
+    if rank is not None and len(plan.shards) < rank.of:
+        events.message(
+            f"{label}{count(len(plan.shards), 'shard')} for {rank.of} ranks; a smaller archive.shard_size makes more"
+        )
+    return Job(plan, _begun(folder, plan, rank, len(done), files), _before(archive, plan), warnings)
+
+
+def _clear(run: Run) -> None:
+    """Take away what processes that are gone have left: this one is alone."""
+    folder = run.folder.path
+    for pattern in (f"{ARCHIVE}/part-*.tmp", f"{notes.FOLDER}/*.tmp", f"{notes.FOLDER}/*{ENDING}*", *HALF_FILES):
+        for leftover in folder.glob(pattern):
+            leftover.unlink(missing_ok=True)
+    run.folder.remove_half_pictures()
+
+
+def _begun(folder: Path, plan: Plan, rank: Rank | None, done: int, files: Sequence[str]) -> notes.State:
+    """Where the run stands as this process begins: shards whose files are gone, or whose failures count anew, are open.
+
+    A call tries again what failed; ranks that work together are one call.
+    """
+    state = notes.read_state(folder)
+    another = rank is None or state is None or state.ended or (rank.job is not None and rank.job != state.job)
+    noted = [(shard.name, notes.read_note(folder, shard.name, plan.sha256)) for shard in plan.shards]
+    known = frozenset(files)
+    notes.drop_notes(
+        folder, [name for name, note in noted if note and (not note.holds(known) or (another and note.failures))]
+    )
+    same = state is not None and state.plan == plan.sha256
     if state is None or not same or rank is None or not state.ended or rank.begins(state):
-        if state is None or rank is None or state.ended:
-            notes.drop_notes(folder, [name for name in every if _failed(folder, name, plan.sha256)])
         call, job = (state.call if state else 0) + 1, rank.job if rank else None
-        state = notes.State(plan.sha256, call, job, len(done), time.time())
+        state = notes.State(plan.sha256, call, job, done, time.time())
         notes.write_state(folder, state)
-    return Job(plan, state, _before(archive, plan), warnings)
+    return state
 
 
 def join(run: Run) -> Job:
@@ -110,7 +133,8 @@ def join(run: Run) -> Job:
     plan, state = read_plan(folder / PLAN), notes.read_state(folder)
     if plan is None or state is None:
         raise UsageError(f"--out {folder}: other ranks work there, but it has no {PLAN}; run the same command again")
-    differ = plan.head.differences(head_of(run))
+    differ = differences(run.folder.notes().get("identity", {}), run.info.identity)
+    differ += plan.head.differences(head_of(run))
     if differ:
         raise UsageError(f"--out {folder}: other ranks work there with other settings: {'; '.join(differ)}")
     return Job(plan, state, _before(folder / ARCHIVE, plan))
@@ -177,11 +201,6 @@ def _before(archive: Path, plan: Plan) -> IdSet:
             for (record,) in before.rows("id"):
                 ids.add(str(record))
     return ids
-
-
-def _failed(folder: Path, name: str, plan: str) -> bool:
-    note = notes.read_note(folder, name, plan)
-    return note is not None and bool(note.failures)
 
 
 def _redraw(run: Run, done: int, events: Events) -> bool:

@@ -5,26 +5,36 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmel_cli.runs import Stop
 
 
 def main() -> None:
     """Do the work that the first line of stdin says; its end means that whoever started this process is gone."""
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until they are watched for
     work = json.loads(sys.stdin.readline())
     if work["cores"]:
         os.sched_setaffinity(0, work["cores"])
     threading.Thread(target=_until_alone, daemon=True).start()
     from mmel_cli.errors import MmelError  # noqa: PLC0415 - torch counts its threads when it is imported
+    from mmel_cli.runs import Stop  # noqa: PLC0415
 
+    stop = Stop()
     try:
-        _work(work)
+        with stop.watch():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            _work(work, stop)
     except MmelError as error:
         _say(error={"message": str(error), "kind": error.kind})
         sys.exit(error.exit_code)
 
 
-def _work(work: dict[str, Any]) -> None:
+def _work(work: dict[str, Any], stop: "Stop") -> None:
     from mmel_cli.errors import UsageError  # noqa: PLC0415
     from mmel_cli.pipelines.explain import explain_folders  # noqa: PLC0415
     from mmel_cli.pipelines.planning import Rank  # noqa: PLC0415
@@ -44,13 +54,14 @@ def _work(work: dict[str, Any]) -> None:
     )
     places = {Path(out): RunConfig.model_validate(config) for out, config in work["places"].items()}
     rank = Rank(work["rank"], work["of"], work["job"], driven=True)
-    summaries, _ = explain_folders(Path(work["source"]), places, overwrite=False, events=events, rank=rank)
+    summaries, _ = explain_folders(Path(work["source"]), places, overwrite=False, events=events, rank=rank, stop=stop)
     _say(summaries=plain(summaries))
 
 
 def _say(**said: object) -> None:
-    sys.stdout.write(json.dumps(said) + "\n")
-    sys.stdout.flush()
+    with suppress(BrokenPipeError):  # who listened is gone, and _until_alone stops the work
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
 
 
 def _until_alone() -> None:

@@ -9,8 +9,14 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+_START = """import sys
+if sys.argv[1] not in sys.path:
+    sys.path.insert(0, sys.argv[1])
+from mmel_cli.pipelines.rank import main
+main()"""  # this package, and nothing that lies in the working folder
 _OWN = ("RANK", "WORLD_SIZE", "SLURM_ARRAY_TASK_ID")  # which rank the starter is, and no business of this one
 
 
@@ -36,8 +42,8 @@ class RankProcess:
         self, work: Mapping[str, Any], environment: Mapping[str, str] | None = None, cores: Sequence[int] = ()
     ) -> None:
         kept = {name: value for name, value in os.environ.items() if name not in _OWN}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mmel_cli.pipelines.rank"],
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
+            [sys.executable, "-P", "-c", _START, str(Path(__file__).parents[2])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -58,6 +64,11 @@ class RankProcess:
             self._listener.join()
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         return Said(lines, running, "" if running else _ending(self._process.returncode))
+
+    def end(self) -> None:
+        """Let it know that nobody listens any more; it commits what it has and ends."""
+        assert self._process.stdin is not None  # noqa: S101 - a pipe
+        self._process.stdin.close()
 
     def stop(self, number: int) -> None:
         """Pass a signal on."""

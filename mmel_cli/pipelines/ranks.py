@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmel_cli.config import RunConfig
-from mmel_cli.errors import ArchiveError, MmelError, ModelError, UsageError
+from mmel_cli.errors import ArchiveError, MmelError, ModelError, StoppedError, UsageError
 from mmel_cli.names import count
 from mmel_cli.pipelines.local_ranks import local_ranks
 from mmel_cli.pipelines.planning import Rank
@@ -84,6 +84,8 @@ class _Heard:
                 told = json.loads(line)
             except ValueError:
                 continue
+            if not isinstance(told, dict):  # what a library prints
+                continue
             if "progress" in told:
                 events.progress(*told["progress"])
             elif "total" in told:
@@ -116,7 +118,8 @@ def explain_by_ranks(
     configs = {str(out): config.plain() for out, config in places.items()}
     work = {"source": str(source), "places": configs, "of": first.ranks.count, "job": uuid.uuid4().hex}
     work["folder"] = os.getcwd()  # noqa: PTH109 - what relative paths are relative to
-    with stop.watch(), ENGINES[first.ranks.engine](work, first) as workers:
+    # watched within too: Ray takes signals for itself
+    with stop.watch(), ENGINES[first.ranks.engine](work, first) as workers, stop.watch():
         heard = [_Heard(rank, worker) for rank, worker in enumerate(workers)]
         told = False
         while any([one.listen(events) for one in heard]):  # noqa: C419 - all are listened to
@@ -125,6 +128,8 @@ def explain_by_ranks(
                 for one in heard:
                     one.worker.stop(stop.signal)
             time.sleep(_POLL)
+    if stop.signal is not None and not any("summaries" in one.says for one in heard):
+        raise StoppedError(stop.signal)
     return _outcome(heard, list(places), events), stop.signal
 
 

@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 
 TEMPORARY = ".tmp"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -21,9 +22,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def locked(handle: int, how: int) -> bool:
-    """Whether a file could be locked at once; where the file system knows no locks, leases alone must do."""
+    """Whether a file could be locked at once; where the file system knows no locks, one process alone goes without."""
     try:
         fcntl.flock(handle, how | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+        return error.errno in _NO_LOCKS
+    return True
+
+
+def can_lock(path: Path) -> bool:
+    """Whether the file system of a file knows locks."""
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in _NO_LOCKS
     return True

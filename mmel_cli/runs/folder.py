@@ -23,7 +23,7 @@ from mmel_cli.errors import UsageError
 from mmel_cli.runs import failures
 from mmel_cli.runs.control import Stop
 from mmel_cli.runs.failures import FailureLog
-from mmel_cli.runs.files import TEMPORARY, locked, write_text
+from mmel_cli.runs.files import TEMPORARY, can_lock, locked, write_text
 
 Entered = TypeVar("Entered")
 LOCK = ".lock"
@@ -31,6 +31,8 @@ _OPENING = ".lock-opening"  # of the rank that plans; the others wait
 ARCHIVE, HEATMAPS, DRAWN = "archive", "heatmaps", "heatmaps/drawn.json"
 PHOTOS, THUMBNAILS = "photos", "thumbnails"
 RUN, SUMMARY, REPORT = "run.yaml", "summary.json", "index.html"
+HALF_FILES = tuple(f"{name}.*.tmp" for name in (RUN, SUMMARY, "failures.jsonl", "plan.jsonl"))
+"""What a kill leaves of files that were being written."""
 REPORT_FILES = (
     "report/app/**/*",
     *(f"report/data/{name}.js*" for name in ("head", "eval", "records-*", "maps-*", "details-*")),
@@ -45,7 +47,7 @@ TRAINING, TRAINING_LOG, CHECKPOINT, CURVE, PICTURE = (
     "curve",
     "weights",
 )
-_POLL, _TELL, _PATIENCE = 0.1, 5.0, 5.0  # seconds: between looks, until it is said, for one of the same number to end
+_POLL, _TELL, _PATIENCE = 0.1, 5.0, 120.0  # seconds: between looks, until it is said, for one of the same number to end
 _PICTURE_NAME = re.compile(r".*\.[0-9a-f]{8}\.(png|jpg|webp)")
 _HALF_PICTURE = re.compile(_PICTURE_NAME.pattern + r"\.[0-9a-f]{8}\.tmp")
 
@@ -79,6 +81,7 @@ EXPLAINED = FolderKind(
     frozenset({"config", "config_sha256", "input", "model", "versions"}),
     (
         *(f"{ARCHIVE}/part-*.h5{ending}" for ending in ("", ".damaged", TEMPORARY, f".*{TEMPORARY}")),
+        *HALF_FILES,
         *("plan.jsonl", f"plan.jsonl{TEMPORARY}", "shards/*.json", f"shards/*.json.*{TEMPORARY}", "shards/*.lease*"),
         *(RUN, SUMMARY, REPORT, *REPORT_FILES, "page-*.html", "failures*.jsonl", DRAWN),
     ),
@@ -138,6 +141,7 @@ class RunFolder:
         overwrite: remove what mmel wrote there, and nothing else.
         rank: of one process among several that write there; it tells their failure logs apart.
         stop: of a command that writes several folders; its own by default.
+        say: told what is waited for.
 
     Raises:
         UsageError: if it is a file, a stranger's, or another process holds it.
@@ -151,8 +155,10 @@ class RunFolder:
         overwrite: bool = False,
         rank: int | None = None,
         stop: Stop | None = None,
+        say: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self.path, self.kind, self.rank, self.stop = path, kind, rank, stop or Stop()
+        self._say = say
         self._overwrite, self._suffix = overwrite, "" if rank is None else f"-r{rank:02}"
         self._stack = ExitStack()
         self._failures: FailureLog | None = None
@@ -162,7 +168,9 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             lock = stack.enter_context((self.path / f"{LOCK}{self._suffix}").open("a+"))
-            self._hold(lock.fileno(), 0 if self.rank is None else _PATIENCE)
+            self._wait(
+                lock.fileno(), 0 if self.rank is None else _PATIENCE, f"Waiting for an earlier rank {self.rank} to end"
+            )
             self.check()  # another process may have been faster
             if self._overwrite:
                 self._remove()
@@ -243,7 +251,7 @@ class RunFolder:
         """Whether a file may lie in a folder whose first call was killed before it wrote the marker."""
         return name.startswith(LOCK) or (name.startswith(self.kind.marker) and name.endswith(TEMPORARY))
 
-    def join(self, say: Callable[[str], None]) -> bool:
+    def join(self) -> bool:
         """Of a rank: whether it is alone in the folder, and may plan; `share` lets the others in.
 
         Others that are planning are waited for.
@@ -253,14 +261,11 @@ class RunFolder:
         """
         if self.rank is None:
             return True
+        if not can_lock(self.path / LOCK):
+            raise UsageError(f"--out {self.path}: its file system has no locks, which ranks need; give another place")
         self._opening = self._stack.enter_context((self.path / _OPENING).open("a+"))
         self._shared = self._stack.enter_context((self.path / LOCK).open("a+"))
-        waited = 0.0
-        while not locked(self._opening.fileno(), fcntl.LOCK_EX):
-            time.sleep(_POLL)
-            waited += _POLL
-            if waited - _POLL < _TELL <= waited:
-                say("Waiting for another rank to plan the run")
+        self._wait(self._opening.fileno(), None, "Waiting for another rank to plan the run")
         if locked(self._shared.fileno(), fcntl.LOCK_EX):
             return True
         if not locked(self._shared.fileno(), fcntl.LOCK_SH):
@@ -274,13 +279,20 @@ class RunFolder:
             fcntl.flock(self._shared.fileno(), fcntl.LOCK_SH)
             fcntl.flock(self._opening.fileno(), fcntl.LOCK_UN)
 
-    def _hold(self, handle: int, patience: float) -> None:
-        """Lock a file; a rank waits for one of the same number that is ending."""
-        end = time.monotonic() + patience
+    def _wait(self, handle: int, patience: float | None, what: str) -> None:
+        """Lock a file for this process alone.
+
+        Raises:
+            UsageError: if another one holds it for longer than `patience` seconds.
+        """
+        waited = 0.0
         while not locked(handle, fcntl.LOCK_EX):
-            if time.monotonic() >= end:
+            if patience is not None and waited >= patience:
                 raise self._busy()
             time.sleep(_POLL)
+            waited += _POLL
+            if waited - _POLL < _TELL <= waited:
+                self._say(what)
 
     def _busy(self) -> UsageError:
         return UsageError(f"--out {self.path}: another mmel is writing there; wait for it, or give another folder")

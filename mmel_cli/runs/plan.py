@@ -40,18 +40,20 @@ class Head:
 
     identity: str  # SHA-256 of everything that decides numbers
     batch_size: int
-    size: int  # entries a shard, a multiple of the batch size
+    size: int  # entries a shard, a multiple of the batch size; archive.shard_size decides it
     limit: int | None
     pictures: str  # SHA-256 of the settings that decide pictures
     before: tuple[str, ...] = ()  # files that the archive had when the plan was made, of another plan or of none
 
     def differences(self, other: "Head") -> list[str]:
-        """The parts that two processes of one run must have alike, with both values."""
-        return [
-            f"{name} was {value}, is now {asdict(other)[name]}"
-            for name, value in asdict(self).items()
-            if name not in ("before", "size") and value != asdict(other)[name]
+        """What two processes of one run must have alike besides its identity, with both values."""
+        mine, others = asdict(self), asdict(other)
+        told = [
+            f"{said} was {mine[name]}, is now {others[name]}"
+            for name, said in (("batch_size", "batch_size"), ("size", "a shard's entries"), ("limit", "limit"))
+            if mine[name] != others[name]
         ]
+        return told + ["heatmap: pictures look otherwise"] * (self.pictures != other.pictures)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What is known of the shards of a plan: a note for each that was worked on, and where the run as a whole stands."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,11 @@ class Note:
     complete: bool  # every entry was explained or failed
     truncated: int  # captions of records of that call that were not read to their end
     failures: tuple[Failure, ...]
+    files: tuple[str, ...]  # of the archive that held its records then
+
+    def holds(self, files: Container[str]) -> bool:
+        """Whether its files are still among these."""
+        return all(name in files for name in self.files)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def read_note(folder: Path, name: str, plan: str) -> Note | None:
     said = _json(note_path(folder, name))
     try:
         failures = tuple(Failure(str(f["id"]), str(f["stage"]), str(f["error"])) for f in said["failures"])
-        note = Note(**said | {"failures": failures})
+        note = Note(**said | {"failures": failures, "files": tuple(map(str, said["files"]))})
     except (KeyError, TypeError):
         return None
     return note if note.plan == plan else None
@@ -62,6 +67,12 @@ def drop_notes(folder: Path, names: Iterable[str]) -> None:
     """Shards are open again."""
     for name in names:
         note_path(folder, name).unlink(missing_ok=True)
+
+
+def drop_all_notes(folder: Path) -> None:
+    """Every shard is open again."""
+    for path in (folder / FOLDER).glob("[0-9]*.json"):
+        path.unlink(missing_ok=True)
 
 
 def read_state(folder: Path) -> State | None:

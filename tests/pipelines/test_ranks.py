@@ -301,3 +301,78 @@ def test_who_is_which_rank():
             rank_of(wrong, {})
     assert shares(2, [0, 1, 2]) == [[0], [1, 2]]
     assert shares(4, [0, 1]) == [[0, 1]] * 4
+
+
+def test_a_shard_whose_file_is_gone_or_damaged_is_explained_again(run, one, tmp_path):
+    ended(run(tmp_path / "run"))
+    files = sorted((tmp_path / "run/archive").glob("part-*.h5"))
+    files[1].unlink()
+    files[3].write_bytes(files[3].read_bytes()[:-100])
+    ended(run(tmp_path / "run"))
+    assert files[3].with_name(f"{files[3].name}.damaged").exists()
+    assert_same(tmp_path / "run", one)
+    files[3].with_name(f"{files[3].name}.damaged").unlink()
+    files[3].unlink(missing_ok=True)
+    for leftover in (tmp_path / "run/archive").glob(f"{files[3].stem}_*"):
+        leftover.unlink()
+    ended(run(tmp_path / "run", "--ranks", 2))
+    assert_same(tmp_path / "run", one)
+
+
+def test_leases_of_processes_that_are_gone_hold_nothing_up(run, one, tmp_path):
+    """Of another machine, or of this one before it was started again."""
+    (tmp_path / "run/shards").mkdir(parents=True)
+    (tmp_path / "run/run.yaml").write_text("format: mmel-run\n")
+    for name in ("00001", "end"):
+        (tmp_path / f"run/shards/{name}.lease").write_text(json.dumps({"token": "x", "machine": "another", "pid": 1}))
+    ended(run(tmp_path / "run", "--set", "ranks.lease=3000"))
+    assert_same(tmp_path / "run", one)
+
+
+def test_a_run_that_is_refused_changes_nothing(run, tmp_path):
+    ended(run(tmp_path / "run", "--limit", 3), code=0)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    said, _ = ended(run(tmp_path / "run", "--limit", 3, "--method", "gae"), code=2)
+    assert "method.name was" in said["error"]["message"]
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_ranks_and_what_is_known_is_written(number, run, one, tmp_path):
+    process = run(tmp_path / "run", "--ranks", 2)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run/shards").glob("0*.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    said, err = ended(process, code=130 if number == signal.SIGINT else 143)
+    assert "Traceback" not in err
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["done"] == said["done"] == len(records(tmp_path / "run"))
+    assert not summary["complete"]
+    failed = (tmp_path / "run/failures.jsonl").read_text().splitlines()
+    assert len(failed) == summary["failed"]
+    ended(run(tmp_path / "run"))
+    assert_same(tmp_path / "run", one)
+
+
+@pytest.mark.slow
+def test_a_signal_before_there_is_anything_to_tell(run, tmp_path):
+    process = run(tmp_path / "run", "--ranks", 2)
+    deadline = time.monotonic() + 120
+    while len(children(process.pid)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+
+
+def test_threads_build_shards_at_a_time(one, run, tmp_path):
+    """As several methods in one pass do: their shards end with the same batch."""
+    methods = ("--method", "flow,gae,grad-eclip", "--no-heatmaps", "--set", "report=false")
+    process = run(tmp_path / "run", *methods)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 3, err
+    for name in ("flow", "gae", "grad-eclip"):
+        assert records(tmp_path / f"run/{name}").keys() == one[0].keys()
