@@ -62,6 +62,7 @@ class Archive:
         for path in paths:
             file, info = open_safely(path)
             with file:
+                info = first[0] if first and first[0] == info else info  # one in memory, however many shards there are
                 described = (info, _datasets(file))
                 self._counts.append(len(file["id"]))
                 self._checked.append(Checked(info, state_of(file)))

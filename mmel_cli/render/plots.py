@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BAND = 1.96  # standard errors
+_MANY = 20_000  # points of a scatter that are pixels in an SVG too: as elements they would be megabytes
 
 
 def plot_curves(
@@ -80,7 +81,7 @@ def plot_pairs(reference: np.ndarray, runs: dict[str, np.ndarray], names: tuple[
         x, y = reference[both], values[both]
         low, high = (float(f([x.min(), y.min(), x.max(), y.max()])) for f in (min, max)) if len(x) else (0.0, 1.0)
         axes.plot([low, high], [low, high], color="0.6", linewidth=1)
-        axes.scatter(x, y, s=9, alpha=0.45, linewidths=0)
+        axes.scatter(x, y, s=9, alpha=0.45, linewidths=0, rasterized=len(x) > _MANY)
         axes.set(title=f"{metric}: {_plain(run)} is higher on {(y > x).mean():.0%}" if len(x) else metric)
         axes.set(xlabel=_plain(label), ylabel=_plain(run), aspect="equal")
     return save_figure(figure, path)

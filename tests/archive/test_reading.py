@@ -48,6 +48,13 @@ def test_records_come_in_the_order_asked_for(folder, order):
         assert all(name in archive for name in ids)
 
 
+def test_what_shards_say_alike_of_their_run_is_in_memory_once(folder):
+    """A shard's own copy takes 40 kB, and a million records have thousands of shards."""
+    with load_archive(folder) as archive:
+        assert len(archive.files) == 3
+        assert len({id(checked.info) for checked in archive._checked}) == 1
+
+
 def test_an_id_with_the_digest_of_another_is_read_by_its_name(folder, monkeypatch):
     """All ids of a shard share one digest: what is read has the name that was asked for."""
     monkeypatch.setattr("mmel_cli.idsets.digest", lambda name: 7)

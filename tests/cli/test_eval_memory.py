@@ -21,7 +21,7 @@ from mmel_cli.pipelines.rivals import RivalTexts
 from mmel_cli.pipelines.subjects import Siblings
 
 CAPTIONS = 3  # an image
-FEW, MANY = 60, 260
+FEW, MANY = 60, 460
 
 
 def make(folder: Path, count: int, *, seed: int = 0, order: str = "together") -> Path:
@@ -67,7 +67,7 @@ def _small_buffers(monkeypatch):
 
 @pytest.mark.usefixtures("_small_buffers")
 def test_what_stays_of_a_record_are_numbers(tmp_path):
-    """Of two runs with differences and siblings with truth: 7 scores, places and digests. Python objects were 6 kB."""
+    """Of two runs with differences and siblings with truth: some 200 bytes of numbers; 2,270 as Python objects."""
     metrics = ("sparseness", "caption-contrast")
     config = load_eval_config(None, (), {"metrics": metrics, "plots": False, "report": False})
     peaks = {}
@@ -76,7 +76,7 @@ def test_what_stays_of_a_record_are_numbers(tmp_path):
         runs = [make(folder, count, seed=seed) for seed in (0, count)]
         peaks[count] = peak(lambda runs=runs, folder=folder: evaluate(runs, config, folder / "eval"))
         assert json.loads((folder / "eval/metrics.json").read_text())["records"] == count
-    assert (peaks[MANY] - peaks[FEW]) / (MANY - FEW) < 600
+    assert (peaks[MANY] - peaks[FEW]) / (MANY - FEW) < 1000
 
 
 def rows(folder: Path) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from scipy import stats
 from torch.nn.functional import interpolate
 
 from mmel_cli.errors import MmelError
-from mmel_cli.evaluation import METRICS, Outcome
+from mmel_cli.evaluation import METRICS, Outcome, compare
 from mmel_cli.evaluation.bench import Bench, Subject
 from mmel_cli.evaluation.compare import ComparisonOptions, crossed, difference, estimate, interval, per_image
 from mmel_cli.evaluation.faithfulness import unit_size
@@ -102,6 +102,15 @@ def test_intervals_of_a_random_metric_count_the_draw():
     assert paired.low < 0.2 < paired.high
     assert paired.high - paired.low < 0.01
     assert paired.p < 1e-6
+
+
+def test_images_drawn_some_at_a_time_are_those_drawn_at_once(monkeypatch):
+    """A hundred thousand images would be 800 MB of counts at once."""
+    rng = np.random.default_rng(5)
+    values, images = rng.normal(size=(500, 3)), np.arange(500) // 2
+    at_once = crossed(values, images, ComparisonOptions(resamples=1500))
+    monkeypatch.setattr(compare, "_NUMBERS", 7 * 250)
+    np.testing.assert_allclose(crossed(values, images, ComparisonOptions(resamples=1500)), at_once, rtol=1e-12)
 
 
 def test_ragged_curves_are_refused_by_record():
