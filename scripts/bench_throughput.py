@@ -9,8 +9,8 @@ ceiling); the published Grad-ECLIP, pytorch-grad-cam and captum (rivals.py says 
 `mmel explain` runs a batch, without word values and marks. End to end: `mmel explain` of --end-to-end from JPEG files
 and from a tar, with and without pictures, all else as it is by default but without the report; loading the model is
 not in it. Memory: the largest of this process while the row ran, model included, and of the device. Then, as
-`mmel explain --profile` says it, where the time of the last run went. `--clock processor` (with OMP_NUM_THREADS=1) counts
-processor seconds, for a machine on which others compute too.
+`mmel explain --profile` says it, where the time of the last run went. `--clock processor` (with OMP_NUM_THREADS=1)
+counts processor seconds, for a machine on which others compute too.
 
 pytorch-grad-cam and captum are the extra `bench`; a row whose package is not here is left out, and named.
 """
