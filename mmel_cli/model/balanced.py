@@ -19,6 +19,7 @@ from mmel_cli.model.capture import AttentionLayer
 from mmel_cli.types import Gradient
 
 _ACTIVATIONS = ("activation_fn", "intermediate_act_fn")  # what transformers calls them
+_QUICK, _QUICKNESS = "QuickGELUActivation", 1.702  # x sigmoid(1.702 x): CLIP's, of transformers
 _NEAR_ZERO = 1e-3  # where a gate is read in place of 0 / 0
 _ATTENTION_NUMBERS = 2**24  # of recomputed attention matrices that are in memory at a time
 
@@ -58,7 +59,11 @@ def balanced(gradient: Gradient, tower: nn.Module, attentions: Iterable[Attentio
             hooks.enter_context(_ConstantAttention())
         if rules.activation:
             for module in _activations(tower, layers):
-                hooks.callback(module.register_forward_hook(_constant_gate).remove)
+                if type(module).__name__ == _QUICK:
+                    module.forward = _quick
+                    hooks.callback(module.__delattr__, "forward")
+                else:
+                    hooks.callback(module.register_forward_hook(_constant_gate).remove)
         if rules.norm:
             for module in tower.modules():
                 if isinstance(module, nn.LayerNorm):
@@ -138,6 +143,27 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None]:
         (gate,) = ctx.saved_tensors
         return gradient[0] * gate, None, None
+
+
+class _QuickGate(torch.autograd.Function):
+    """y = x gate(x), whose derivative is taken to be the gate, which is what is kept of the forward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        gate = (_QUICKNESS * x).sigmoid_()
+        ctx.save_for_backward(gate)
+        return x * gate
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradient: Tensor) -> Tensor:
+        (gate,) = ctx.saved_tensors
+        return gradient[0] * gate
+
+
+def _quick(x: Tensor) -> Tensor:
+    """The forward of QuickGELU; its gate is a factor of it and need not be divided out of its output."""
+    return _QuickGate.apply(x)  # type: ignore[no-untyped-call]
 
 
 class _Deviation(torch.autograd.Function):

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from mmel_cli.errors import ModelError
 from mmel_cli.tensors import OutProjection
@@ -62,6 +64,7 @@ class Recording:
         default_factory=list
     )  # of the tokens that the last attention reads; see `entering_norms`
     own: "Recording | None" = None  # q, k, v, o of the attention behind each such score, if asked for
+    in_order: bool = False  # the pairs that are asked about are known to be the batch, in its order
 
 
 @contextmanager
@@ -143,6 +146,46 @@ def one_head(blocks: Sequence[nn.Module]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def read_at_first_token(module: nn.Module) -> Iterator[None]:
+    """In this block a module that works on each token alone goes backwards at the first token only.
+
+    Values are those that it has otherwise, bit for bit. Right where nothing else of its output is differentiated, as
+    behind the last attention of a tower that pools its first token: all other gradients are zero, and are not computed.
+    """
+    forward = module.forward
+
+    def call(x: Tensor) -> Tensor:
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return forward(x)
+        return _AtFirstToken.apply(x, forward)  # type: ignore[no-untyped-call]
+
+    module.forward = call
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+class _AtFirstToken(torch.autograd.Function):
+    """A module's forward on (batch, tokens, width), and its derivative at the first token."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.enable_grad():
+            ctx.reads = x[:, :1].detach().requires_grad_()
+            ctx.gives = forward(ctx.reads)
+        return forward(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:
+        (first,) = torch.autograd.grad(ctx.gives, ctx.reads, gradient[0][:, :1], retain_graph=True)
+        whole = torch.zeros_like(gradient[0])
+        whole[:, :1] = first
+        return whole, None
+
+
 def activations(recording: Recording, w: Sequence[Tensor], index: Tensor, outs: Sequence[nn.Module]) -> dict[str, Any]:
     """The fields of a Tower that a recording holds, for P pairs, in float32.
 
@@ -154,7 +197,8 @@ def activations(recording: Recording, w: Sequence[Tensor], index: Tensor, outs: 
     """
 
     def pick(tensors: list[Tensor]) -> tuple[Tensor, ...]:
-        return tuple(tensor.detach()[index].float() for tensor in tensors)
+        own = [tensor.detach() for tensor in tensors]
+        return tuple((tensor if recording.in_order else tensor[index]).float() for tensor in own)
 
     kept = {name: pick(getattr(recording, name)) for name in ("q", "k", "v", "o")}
     return kept | {"w": tuple(gradient.float() for gradient in w), "out": tuple(_projection(out) for out in outs)}

@@ -90,6 +90,8 @@ class TwoTowers:
             seen, image_embeds = self._vision.capture(values.to(self._model.device, self._model.dtype), request)
         with torch.set_grad_enabled(request.whole), sdpa_kernel(SDPBackend.MATH):  # no fused kernel goes backwards
             words_read, text_embeds = self._text.capture(captions, request)  # in a batch
+        seen = replace(seen, in_order=[image for image, _ in pairs] == list(range(len(images))))
+        words_read = replace(words_read, in_order=[text for _, text in pairs] == list(range(len(captions.ids))))
         constant = RULES[request.gradient].norm
         score, to_image, to_text = cosine(image_embeds[rows], text_embeds[columns], constant=constant)
         unit = normalize(image_embeds.detach().float(), dim=-1)
@@ -110,7 +112,7 @@ class TwoTowers:
         optional = self._optional(seen, rows, texts, request)
         w_text = self._pulled(pull_back_batched, text_embeds, words_read.o, columns, to_text) if request.whole else []
         starts = [*seen.o, *seen.entering]
-        pull = partial(pull_back, keep=bool(request.directed))
+        pull = partial(pull_back, keep=bool(request.directed), in_order=seen.in_order)
         back = self._pulled(pull, image_embeds, starts, rows, to_image) if request.whole else []
         if request.tails:
             placed = values.to(self._model.device, self._model.dtype)
@@ -134,6 +136,7 @@ class TwoTowers:
         self, seen: Recording, embeds: Tensor, directions: Sequence[Directions], request: CaptureRequest
     ) -> tuple[Tensor, ...]:
         """What is kept of each direction."""
+        seen = replace(seen, in_order=False)  # directions are of any images, in any order
 
         def side(w: list[Tensor], rows: Tensor, vectors: Tensor, *, patches: bool) -> ImageSide:
             tower = self._vision.tower(seen, w, rows, request)
@@ -178,16 +181,18 @@ class TwoTowers:
         side, parts = self._vision, dict[str, Any]()
         with torch.no_grad():
             if request.hidden:
-                parts["hidden"] = tuple(side.patches(output)[rows].float() for output in seen.outputs)
+                outputs = [side.patches(output) for output in seen.outputs]
+                parts["hidden"] = tuple((one if seen.in_order else one[rows]).float() for one in outputs)
             if request.alignment:
                 layers = [side.project(side.patches(output)) for output in seen.outputs]
-                parts["alignment"] = cosines(layers, rows, texts)
+                parts["alignment"] = cosines(layers, None if seen.in_order else rows, texts)
         return parts
 
     def _pulled(self, back: PullBack, embeds: Tensor, at: list[Tensor], index: Tensor, to: Tensor) -> list[Tensor]:
         """Gradients at activations, in float32."""
         scale = scale_of(self.spec.dtype)
-        return [gradient.float() / scale for gradient in back(embeds, at, index, to * scale)]
+        gradients = [gradient.float() for gradient in back(embeds, at, index, to * scale)]
+        return gradients if scale == 1 else [gradient / scale for gradient in gradients]
 
     def _entering(self, seen: Recording, gradients: list[Tensor], rows: Tensor) -> tuple[Entering, ...]:
         values = [self._vision.patches(tokens.detach())[rows].float() for tokens in seen.entering]

@@ -1,5 +1,6 @@
 """Vision towers of HuggingFace models that pool a class token (vision_probe.py: a probe), and what both kinds share."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,15 @@ from torch.nn.functional import normalize
 
 from mmel_cli.model.adapter import CaptureRequest
 from mmel_cli.model.balanced import balanced
-from mmel_cli.model.capture import AttentionLayer, Recording, activations, entering_norms, one_head, record
+from mmel_cli.model.capture import (
+    AttentionLayer,
+    Recording,
+    activations,
+    entering_norms,
+    one_head,
+    read_at_first_token,
+    record,
+)
 from mmel_cli.model.patchwise import self_attended, surgery_path
 from mmel_cli.tensors import Tower
 from mmel_cli.types import Gradient
@@ -56,6 +65,7 @@ class ClassVision:
                 own=own if request.own else None,
             ) as recording,
             entering_norms(self.attentions[-1]) as norms,
+            read_at_first_token(self._last_mlp) if not request.own else nullcontext(),
         ):
             features = image_features(self.model, values)
         scored = replace(recording, embeds=embeds) if request.own else None
@@ -103,6 +113,11 @@ class ClassVision:
         vision = self.model.vision_model
         redraw([self.model.visual_projection, vision.post_layernorm, *reversed(vision.encoder.layers[-layers:])])
 
+    @property
+    def _last_mlp(self) -> nn.Module:
+        """Behind it only the class token is read, where layers have no scores of their own."""
+        return self.model.vision_model.encoder.layers[-1].mlp
+
     def _blocks(self, request: CaptureRequest) -> list[Any]:
         return [self.model.vision_model.encoder.layers[number - 1] for number in request.layers]
 
@@ -113,10 +128,11 @@ class ClassVision:
 
 
 def cosines(
-    layers: list[Tensor], index: Int[Tensor, "pairs"], text: Float[Tensor, "pairs joint"]
+    layers: list[Tensor], index: Int[Tensor, "pairs"] | None, text: Float[Tensor, "pairs joint"]
 ) -> Float[Tensor, "pairs layers patches"]:
-    """cos(each patch's embedding, text embedding) for every layer; `text` are unit vectors."""
-    units = [normalize(patches.float(), dim=-1)[index] for patches in layers]
+    """cos(each patch's embedding, text embedding) for every layer; `text` are unit vectors; None: all in order."""
+    embeds = [normalize(patches.float(), dim=-1) for patches in layers]
+    units = embeds if index is None else [patches[index] for patches in embeds]
     return torch.stack([torch.einsum("pid,pd->pi", patches, text) for patches in units], 1)
 
 

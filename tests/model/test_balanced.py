@@ -46,6 +46,21 @@ def test_scores_stay_to_the_bit_and_hooks_go(model):
         for one, other in (("plain", "balanced"), ("balanced", "balanced-norms")):
             assert (first[one] - first[other]).abs().max() > 1e-4 * first[one].abs().max(), (side, one, other)
     assert hooks_of(model._model) == 0
+    assert not any("forward" in vars(part) for part in model._model.modules())
+
+
+def test_the_gate_of_quick_gelu_is_that_which_its_output_has(tmp_path):
+    model = load_model(str(make_model(tmp_path, "clip", "bytes")), "cpu", "float32")._model
+    tower = model.vision_model
+    act = tower.encoder.layers[0].mlp.activation_fn
+    x = torch.arange(-10.0, 11.0, requires_grad=True)  # with 0, where y / x is none
+    plain = act(x)
+    with balanced("balanced", tower, [AttentionLayer.of(block) for block in tower.encoder.layers]):
+        y = act(x)
+    assert torch.equal(y, plain)
+    (gate,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gate * x, plain.detach())
+    assert gate[10] == 0.5
 
 
 def pictures():

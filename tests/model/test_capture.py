@@ -1,18 +1,22 @@
 """What a capture holds equals a literal forward and autograd at eager attention; batches equal singles."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 from oracles.clip_forward import encode_image, encode_text
 from PIL import Image
 from tiny_clip import make_tiny
+from torch import nn
 from transformers import CLIPModel
 
 from mmel_cli.attribution import METHODS, Target, ops
 from mmel_cli.attribution.base import OF_MODEL
 from mmel_cli.errors import ModelError, UsageError
 from mmel_cli.model import CaptureRequest, load_model
-from mmel_cli.model.capture import AttentionLayer, record
+from mmel_cli.model.capture import AttentionLayer, read_at_first_token, record
+from mmel_cli.tensors import Pixels
 
 ALL = CaptureRequest((1, 2, 3, 4), (1, 2, 3), hidden=True, alignment=True)
 CAPTIONS = ["a red dog", "blue cat on the grass", "photo"]
@@ -201,3 +205,47 @@ def test_what_cannot_be_loaded_is_one_line_that_says_what_to_do(tiny, name, devi
     with pytest.raises(error, match=says) as caught:
         load_model(name.format(tiny=tiny), device, dtype)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_module_that_is_read_at_the_first_token_has_all_its_values_and_that_gradient(fails):
+    module = nn.Sequential(nn.Linear(6, 11), nn.GELU(), nn.Linear(11, 6))
+    x = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    plain = module(x)
+    (wanted,) = torch.autograd.grad(plain[:, 0].sin().sum(), x)
+    with contextlib.suppress(ZeroDivisionError), read_at_first_token(module):
+        read = module(x)
+        with torch.no_grad():
+            assert torch.equal(module(x), plain)
+        if fails:
+            raise ZeroDivisionError
+    assert "forward" not in vars(module)
+    assert torch.equal(read, plain)
+    for _ in range(2):  # another backward may follow
+        (gradient,) = torch.autograd.grad(read[:, 0].sin().sum(), x, retain_graph=True)
+        torch.testing.assert_close(gradient, wanted)
+    assert gradient[:, 0].abs().min() > 0
+    assert not gradient[:, 1:].any()
+
+
+def test_pairs_in_order_and_out_of_it_are_captured_alike(model):
+    """Nothing is laid out anew where pairs are images and captions as they come."""
+    captions = model.tokenize(["a red dog", "the cat on the grass", "a photo"])
+    values = torch.randn(3, 3, *model.spec.image_size, generator=torch.Generator().manual_seed(3))
+    pixels = [Pixels(one, (0.0, 0.0, 1.0, 1.0)) for one in values]
+    layers = tuple(range(1, model.spec.layers + 1))
+    request = CaptureRequest(layers, (1, 2, 3), hidden=True, alignment=True, entering=True, gradient="balanced")
+    straight = model.capture(pixels, captions, [(0, 0), (1, 1), (2, 2)], request)
+    turned = model.capture(pixels, captions, [(2, 2), (0, 0), (1, 1)], request)
+    back = [1, 2, 0]
+    assert torch.equal(straight.score, turned.score[back])
+    torch.testing.assert_close(straight.alignment, turned.alignment[back])
+    for side in ("image", "text"):
+        for name in ("q", "k", "v", "o", "w"):
+            for one, other in zip(*(getattr(getattr(c, side), name) for c in (straight, turned)), strict=True):
+                assert one.is_contiguous()
+                torch.testing.assert_close(one, other[back], rtol=1e-5, atol=1e-6)
+    for one, other in zip(straight.hidden, turned.hidden, strict=True):
+        assert torch.equal(one, other[back])
+    for one, other in zip(straight.entering, turned.entering, strict=True):
+        torch.testing.assert_close(one.gradient, other.gradient[back], rtol=1e-5, atol=1e-6)
