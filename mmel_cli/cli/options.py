@@ -41,7 +41,7 @@ Dtype = Annotated[
     str | None,
     typer.Option(
         "--dtype",
-        help="auto (float32), float32, bfloat16 or float16. [default: auto]",
+        help="auto (float32), float32, bfloat16 or float16: less memory, maps a little off. [default: auto]",
         autocompletion=lambda: list(DTYPES),
     ),
 ]

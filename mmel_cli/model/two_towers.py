@@ -85,9 +85,9 @@ class TwoTowers:
     ) -> Capture:
         """See adapter.Adapter."""
         rows, columns = torch.tensor(pairs, device=self._model.device).T
-        values = torch.stack([image.values for image in images])
+        values = self._placed(torch.stack([image.values for image in images]))
         with torch.set_grad_enabled(request.whole or request.own or bool(request.directed)):
-            seen, image_embeds = self._vision.capture(values.to(self._model.device, self._model.dtype), request)
+            seen, image_embeds = self._vision.capture(values, request)
         with torch.set_grad_enabled(request.whole), sdpa_kernel(SDPBackend.MATH):  # no fused kernel goes backwards
             words_read, text_embeds = self._text.capture(captions, request)  # in a batch
         seen = replace(seen, in_order=[image for image, _ in pairs] == list(range(len(images))))
@@ -115,8 +115,7 @@ class TwoTowers:
         pull = partial(pull_back, keep=bool(request.directed), in_order=seen.in_order)
         back = self._pulled(pull, image_embeds, starts, rows, to_image) if request.whole else []
         if request.tails:
-            placed = values.to(self._model.device, self._model.dtype)
-            optional["tails"] = TowerTails(self._vision, self._text, placed, captions, rows, columns)
+            optional["tails"] = TowerTails(self._vision, self._text, values, captions, rows, columns)
         optional["directed"] = self._directed(seen, image_embeds, directions, request)
         if request.entering:
             optional["entering"] = self._entering(seen, back[len(seen.o) :], rows)
@@ -200,9 +199,15 @@ class TwoTowers:
             return tuple(Entering(tokens) for tokens in values)
         return tuple(Entering(x, self._vision.patches(g)) for x, g in zip(values, gradients, strict=True))
 
+    def _placed(self, values: Tensor) -> Tensor:
+        """On the model's device; to a GPU from pinned memory, so that nothing waits for the copy."""
+        if self._model.device.type == "cuda" and values.device.type == "cpu":
+            values = values.pin_memory()
+        return values.to(self._model.device, self._model.dtype, non_blocking=True)
+
     def embed_images(self, values: Tensor, *, graph: bool = False, gradient: Gradient = "plain") -> Tensor:
         """See adapter.Adapter."""
-        values = values.to(self._model.device, self._model.dtype)
+        values = self._placed(values)
         with torch.set_grad_enabled(graph):
             embeds = self._vision.embed(values, gradient).float()
             if RULES[gradient].norm:

@@ -18,7 +18,8 @@ def local_ranks(work: Mapping[str, Any], config: RunConfig) -> Iterator[list[Ran
     ranks = list[RankProcess]()
     try:
         for rank in range(config.ranks.count):
-            ranks.append(_start(dict(work) | {"rank": rank}, rank, config))
+            environment, cores = placed(rank, config.ranks.count, config.device)
+            ranks.append(RankProcess(dict(work) | {"rank": rank}, environment, cores))
         yield ranks
     finally:
         for one in ranks:
@@ -33,15 +34,18 @@ def shares(ranks: int, cores: Sequence[int]) -> list[list[int]]:
     return [list(cores[a:b]) for a, b in pairwise(ends)]
 
 
-def _start(work: Mapping[str, Any], rank: int, config: RunConfig) -> RankProcess:
-    gpus = torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
+def placed(rank: int, count: int, device: str) -> tuple[dict[str, str], list[int]]:
+    """Where one of several ranks on this machine runs: variables of its environment, and its cores (empty: any).
+
+    A GPU each where there are any and `device` asks for one, else a share of the cores and as many threads.
+    """
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     if gpus:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         known = visible if len(visible) == gpus else [str(number) for number in range(gpus)]
-        return RankProcess(work, {"CUDA_VISIBLE_DEVICES": known[rank % gpus]})
+        return {"CUDA_VISIBLE_DEVICES": known[rank % gpus]}, []
     if not hasattr(os, "sched_getaffinity"):
-        return RankProcess(work)
+        return {}, []
     every = sorted(os.sched_getaffinity(0))
-    threads = str(max(1, len(every) // config.ranks.count))
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-    return RankProcess(work, limits, shares(config.ranks.count, every)[rank])
+    threads = str(max(1, len(every) // count))
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads), shares(count, every)[rank]

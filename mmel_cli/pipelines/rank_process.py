@@ -15,7 +15,7 @@ from typing import Any
 _START = """import sys
 if sys.argv[1] not in sys.path:
     sys.path.insert(0, sys.argv[1])
-from mmel_cli.pipelines.rank import main
+from mmel_cli.pipelines.{module} import main
 main()"""  # this package, and nothing that lies in the working folder
 _OWN = ("RANK", "WORLD_SIZE", "SLURM_ARRAY_TASK_ID")  # which rank the starter is, and no business of this one
 
@@ -41,15 +41,7 @@ class RankProcess:
     def __init__(
         self, work: Mapping[str, Any], environment: Mapping[str, str] | None = None, cores: Sequence[int] = ()
     ) -> None:
-        kept = {name: value for name, value in os.environ.items() if name not in _OWN}
-        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
-            [sys.executable, "-P", "-c", _START, str(Path(__file__).parents[2])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=kept | dict(environment or {}),
-            start_new_session=True,  # so that Ctrl-C comes to it from here, and once
-        )
+        self._process = start("rank", environment or {})
         assert self._process.stdin is not None  # noqa: S101 - a pipe
         self._process.stdin.write(json.dumps(dict(work) | {"cores": list(cores)}) + "\n")
         self._process.stdin.flush()  # and stays open: its end tells the rank that this process is gone
@@ -76,6 +68,25 @@ class RankProcess:
 
     def _listen(self) -> None:
         self._lines.extend(self._process.stdout or ())
+
+
+def start(module: str, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+    """A process that runs `main` of a module beside this one, and speaks with whoever started it in lines of UTF-8.
+
+    Args:
+        module: its name in this package.
+        environment: variables that it gets besides those of this process.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in _OWN}
+    return subprocess.Popen(  # noqa: S603 - this interpreter, this package
+        [sys.executable, "-P", "-c", _START.format(module=module), str(Path(__file__).parents[2])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=kept | dict(environment),
+        start_new_session=True,  # so that Ctrl-C comes to it from here, and once
+    )
 
 
 def _ending(code: int) -> str:

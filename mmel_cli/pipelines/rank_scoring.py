@@ -5,24 +5,22 @@ process at any moment, whatever becomes of a rank. Processes speak in lines of J
 """
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
-import torch
-
 from mmel_cli.config import EvalConfig
 from mmel_cli.errors import ArchiveError, MmelError, ModelError, UsageError
 from mmel_cli.idsets import IdSet
 from mmel_cli.pipelines import scores
+from mmel_cli.pipelines.local_ranks import placed
 from mmel_cli.pipelines.measure import Measured
 from mmel_cli.pipelines.origin import find_input
+from mmel_cli.pipelines.rank_process import start
 from mmel_cli.pipelines.subjects import missing
 from mmel_cli.runs import Events
 from mmel_cli.runs.together import Common, Opened
@@ -147,24 +145,8 @@ class _RankedScoring:
 
 def _start(work: Mapping[str, Any], rank: int, config: EvalConfig) -> _Rank:
     """A process with a GPU, or its share of the cores."""
-    environment = dict(os.environ)
-    gpus = torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
-    if gpus:
-        visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        environment["CUDA_VISIBLE_DEVICES"] = (visible if len(visible) == gpus else list(map(str, range(gpus))))[
-            rank % gpus
-        ]
-    else:
-        threads = str(max(1, torch.get_num_threads() // config.ranks))
-        environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mmel_cli.pipelines.scoring_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env=environment,
-    )
+    environment, cores = placed(rank, config.ranks, config.device)
+    process = start("scoring_process", environment)
     started = _Rank(f"rank {rank} of {config.ranks}", process)
-    started.tell(**work)
+    started.tell(**work, cores=cores)
     return started

@@ -17,6 +17,8 @@ def main() -> None:
     lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(lines,), daemon=True).start()
     work = lines.get()
+    if work["cores"]:
+        os.sched_setaffinity(0, work["cores"])
     from mmel_cli.errors import MmelError  # noqa: PLC0415 - the first line may be long in coming
 
     try:
