@@ -161,11 +161,10 @@ class MethodConfig(Section):
         return {"name": self.name} | cast("dict[str, Any]", _jsonable(dataclasses.asdict(self.params)))
 
 
-class RanksConfig(Section):
+class WorkersConfig(Section):
     """How many processes share the work, and what starts them."""
 
     count: int = Field(default=1, ge=1, le=4096)
-    lease: float = Field(default=60.0, ge=0.5)  # seconds without a sign of life until a shard is taken over
     engine: Literal["local", "ray"] = "local"
     address: str | None = None  # of a Ray cluster; None: one is started
     cores: int = Field(default=1, ge=1)  # of an actor of Ray
@@ -176,6 +175,12 @@ class RanksConfig(Section):
     def several(self) -> bool:
         """Whether this process starts others, and does none of the work itself."""
         return self.count > 1 or self.engine != "local"
+
+
+class RanksConfig(WorkersConfig):
+    """Of a run, whose ranks claim shards."""
+
+    lease: float = Field(default=60.0, ge=0.5)  # seconds without a sign of life until a shard is taken over
 
 
 class RunConfig(Section):
@@ -263,7 +268,7 @@ class EvalConfig(Section):
     data: Path | None = None  # where their input lies now
     captions: Path | None = None  # a text file, one caption a line, to tell the right one from
     rivals: int = Field(default=64, ge=1)  # without a file: so many distinct captions of the first run
-    ranks: int = Field(default=1, ge=1, le=256)  # processes here that share the records
+    ranks: WorkersConfig = WorkersConfig()
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int = Field(default=16, ge=1)

@@ -5,9 +5,9 @@
 Measured, in thread seconds a pair of a 640x480 JPEG with a short caption, explained by mmel in the shapes of ViT-B/16:
 decoding and preparing, drawing and writing an overlay, building a shard, and planning from tars. Not measured, since no
 GPU was at hand: pairs a second of one GPU; by default the floating point operations of a pair at --utilisation of
---tflops. Storage moves --gigabytes a second for each node of eight GPUs. Prints Markdown: hours, dollars, and which part
-takes longest. Planning comes first, by one process a run: for one run, and where each node has a run of its own with its
-part of the tars (dollars and limit are of that); GPUs, cores and storage then go on side by side.
+--tflops. Storage moves --gigabytes a second for each node of eight GPUs. Prints Markdown: hours, dollars, and which
+part takes longest. Planning comes first, by one process a run: for one run, and where each node has a run of its own
+with its part of the tars (dollars and limit are of that); GPUs, cores and storage then go on side by side.
 """
 
 import argparse

@@ -59,7 +59,7 @@ OTHER = {
     "limit": 5,
     "words.seed": 3, "words.phrase": "alone",
     "ranks.count": 2, "ranks.lease": 5.0, "ranks.engine": "ray", "ranks.address": "auto", "ranks.cores": 2,
-    "ranks.gpus": 0.5,
+    "ranks.gpus": 0.5, "draw_processes": 2,
 }  # fmt: skip
 
 

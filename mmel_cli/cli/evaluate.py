@@ -62,12 +62,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     device: options.Device = None,
     dtype: options.Dtype = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Threads that decode images. [default: 4]")] = None,
-    ranks: Annotated[
-        int | None,
-        typer.Option(
-            "--ranks", help="Processes here that share the records, one a GPU or a share of the cores. [default: 1]"
-        ),
-    ] = None,
+    ranks: options.Ranks = None,
+    engine: options.Engine = None,
+    address: options.Address = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N common records.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier evaluation there.")] = False,
     json: options.Json = False,
@@ -85,7 +82,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     from mmel_cli.runs import Events  # noqa: PLC0415
 
     given: dict[str, Any] = {"metrics": metrics, "data": data, "model": model, "captions": captions, "limit": limit}
-    given |= {"batch_size": batch_size, "device": device, "dtype": dtype, "workers": workers, "ranks": ranks}
+    given |= {"batch_size": batch_size, "device": device, "dtype": dtype, "workers": workers}
+    given |= {"ranks.count": ranks, "ranks.engine": engine, "ranks.address": address}
     resolved = load_eval_config(config, settings or (), given)
     with console.reporter("Scoring", "records") as report:
         events = Events(report.message, report.total, report.progress)

@@ -68,16 +68,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
             "--heatmaps/--no-heatmaps", help="Pictures; mmel report --heatmaps draws them later. [default: on]"
         ),
     ] = None,
-    ranks: Annotated[
-        int | None,
-        typer.Option("--ranks", help="Processes that share the work; see below. [default: 1]"),
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option("--engine", help="What starts ranks: local, or ray (extra: ray). [default: local]")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option("--address", help="A Ray cluster, host:port or auto; by default one is started here.")
-    ] = None,
+    ranks: options.Ranks = None,
+    engine: options.Engine = None,
+    address: options.Address = None,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="This process is rank I of N; see below.")
     ] = None,

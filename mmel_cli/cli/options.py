@@ -45,6 +45,22 @@ Dtype = Annotated[
         autocompletion=lambda: list(DTYPES),
     ),
 ]
+Ranks = Annotated[
+    int | None,
+    typer.Option("--ranks", help="Processes that share the work, one a GPU or each a share of the cores. [default: 1]"),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="What starts ranks: local, or ray (extra: ray). [default: local]",
+        autocompletion=lambda: ["local", "ray"],
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="A Ray cluster, host:port or auto; by default one is started here."),
+]
 MethodName = Annotated[
     str | None,
     typer.Option("--method", help="See `mmel methods`. [default: mmel]", autocompletion=lambda: list(METHODS)),

@@ -105,7 +105,7 @@ def _score(
 ) -> None:
     """Every run, here or by the ranks that the configuration asks for, until a signal comes."""
     with ExitStack() as stack:
-        ranks = stack.enter_context(ScoringRanks(runs, names, config, tally.events)) if config.ranks > 1 else None
+        ranks = stack.enter_context(ScoringRanks(runs, names, config, tally.events)) if config.ranks.several else None
         models = Models(config, [(run.path, run.archive.info) for run in runs])
         for run in runs:
             if tally.folder.stop.asked():

@@ -162,10 +162,7 @@ def explain_folders(
     Raises:
         UsageError: also for a rank that is to overwrite what the others write.
     """
-    ranks = next(iter(places.values())).ranks
-    if ranks.address is not None and ranks.engine != "ray":
-        raise UsageError(f"--address {ranks.address}: is of a Ray cluster, and goes with --engine ray")
-    if rank is None and ranks.several:
+    if rank is None and next(iter(places.values())).ranks.several:
         return explain_by_ranks(source_path, places, overwrite=overwrite, events=events)
     if rank is not None and overwrite:
         raise UsageError("--overwrite: a rank would remove what the others write; remove the folder first")

@@ -8,18 +8,17 @@ from typing import Any
 
 import torch
 
-from mmel_cli.config import RunConfig
-from mmel_cli.pipelines.rank_process import RankProcess
+from mmel_cli.pipelines.rank_process import Asked, RankProcess
 
 
 @contextmanager
-def local_ranks(work: Mapping[str, Any], config: RunConfig) -> Iterator[list[RankProcess]]:
-    """As many processes as the configuration asks for; each gets `work` with its number as "rank"."""
+def local_ranks(module: str, work: Mapping[str, Any], asked: Asked) -> Iterator[list[RankProcess]]:
+    """As many processes as are asked for; see workers.Engine."""
     ranks = list[RankProcess]()
     try:
-        for rank in range(config.ranks.count):
-            environment, cores = placed(rank, config.ranks.count, config.device)
-            ranks.append(RankProcess(dict(work) | {"rank": rank}, environment, cores))
+        for rank in range(asked.ranks.count):
+            environment, cores = _placed(rank, asked.ranks.count, asked.device)
+            ranks.append(RankProcess(module, dict(work) | {"rank": rank}, environment, cores))
         yield ranks
     finally:
         for one in ranks:
@@ -34,7 +33,7 @@ def shares(ranks: int, cores: Sequence[int]) -> list[list[int]]:
     return [list(cores[a:b]) for a, b in pairwise(ends)]
 
 
-def placed(rank: int, count: int, device: str) -> tuple[dict[str, str], list[int]]:
+def _placed(rank: int, count: int, device: str) -> tuple[dict[str, str], list[int]]:
     """Where one of several ranks on this machine runs: variables of its environment, and its cores (empty: any).
 
     A GPU each where there are any and `device` asks for one, else a share of the cores and as many threads.

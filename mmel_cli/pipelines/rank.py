@@ -35,18 +35,13 @@ def main() -> None:
 
 
 def _work(work: dict[str, Any], stop: "Stop") -> None:
-    from mmel_cli.errors import UsageError  # noqa: PLC0415
     from mmel_cli.pipelines.explain import explain_folders  # noqa: PLC0415
     from mmel_cli.pipelines.planning import Rank  # noqa: PLC0415
     from mmel_cli.pipelines.ranks import plain  # noqa: PLC0415
     from mmel_cli.runs import Events  # noqa: PLC0415
     from mmel_cli.sections import RunConfig  # noqa: PLC0415
 
-    try:
-        os.chdir(work["folder"])
-    except OSError as error:
-        where = f"{os.uname().nodename}: {work['folder']}"
-        raise UsageError(f"{where} cannot be entered; ranks need the same folders on every machine") from error
+    enter(work["folder"])
     events = Events(
         lambda text: _say(message=text),
         lambda total: _say(total=total),
@@ -56,6 +51,21 @@ def _work(work: dict[str, Any], stop: "Stop") -> None:
     rank = Rank(work["rank"], work["of"], work["job"], driven=True)
     summaries, _ = explain_folders(Path(work["source"]), places, overwrite=False, events=events, rank=rank, stop=stop)
     _say(summaries=plain(summaries))
+
+
+def enter(folder: str) -> None:
+    """Go to the folder that relative paths are relative to.
+
+    Raises:
+        UsageError: if this machine has none of that name.
+    """
+    from mmel_cli.errors import UsageError  # noqa: PLC0415
+
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        where = f"{os.uname().nodename}: {folder}"
+        raise UsageError(f"{where} cannot be entered; ranks need the same folders on every machine") from error
 
 
 def _say(**said: object) -> None:

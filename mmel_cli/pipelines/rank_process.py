@@ -1,4 +1,4 @@
-"""A rank as a process of its own: started, listened to, stopped; it ends by itself once whoever started it is gone."""
+"""A rank as a process: started, spoken with in lines, stopped; it ends once whoever started it is gone."""
 
 import json
 import os
@@ -8,15 +8,19 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from mmel_cli.sections import WorkersConfig
 
 _START = """import sys
 if sys.argv[1] not in sys.path:
     sys.path.insert(0, sys.argv[1])
 from mmel_cli.pipelines.{module} import main
 main()"""  # this package, and nothing that lies in the working folder
+_PATIENCE = 60  # seconds for a process to end
 _OWN = ("RANK", "WORLD_SIZE", "SLURM_ARRAY_TASK_ID")  # which rank the starter is, and no business of this one
 
 
@@ -29,22 +33,37 @@ class Said:
     ending: str = ""
 
 
+class Asked(Protocol):
+    """The part of a configuration that says which ranks there are, and on what."""
+
+    @property
+    def ranks(self) -> WorkersConfig:
+        """How many, and what starts them."""
+
+    @property
+    def device(self) -> str:
+        """Of all of them."""
+
+
 class RankProcess:
-    """A process that works on a run; its environment is this process's, but for what is given.
+    """A process that takes a part of some work; its environment is this process's, but for what is given.
 
     Args:
-        work: what it does (pipelines/rank.py reads it).
+        module: of this package; its `main` is what the process runs.
+        work: what it does: the first line that it reads.
         environment: variables that it gets besides.
         cores: those that it may run on; none: all.
     """
 
     def __init__(
-        self, work: Mapping[str, Any], environment: Mapping[str, str] | None = None, cores: Sequence[int] = ()
+        self,
+        module: str,
+        work: Mapping[str, Any],
+        environment: Mapping[str, str] | None = None,
+        cores: Sequence[int] = (),
     ) -> None:
-        self._process = start("rank", environment or {})
-        assert self._process.stdin is not None  # noqa: S101 - a pipe
-        self._process.stdin.write(json.dumps(dict(work) | {"cores": list(cores)}) + "\n")
-        self._process.stdin.flush()  # and stays open: its end tells the rank that this process is gone
+        self._process = _start(module, environment or {})
+        self.tell(json.dumps(dict(work) | {"cores": list(cores)}))
         self._lines = deque[str]()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -57,10 +76,23 @@ class RankProcess:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         return Said(lines, running, "" if running else _ending(self._process.returncode))
 
-    def end(self) -> None:
-        """Let it know that nobody listens any more; it commits what it has and ends."""
+    def tell(self, line: str) -> None:
+        """A line to it, if it is still there. Until stdin ends it knows that this process is."""
         assert self._process.stdin is not None  # noqa: S101 - a pipe
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+    def end(self) -> None:
+        """Let it know that nobody listens any more, and see it end: it commits what it has."""
+        assert self._process.stdin is not None  # noqa: S101 - a pipe
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def stop(self, number: int) -> None:
         """Pass a signal on."""
@@ -70,7 +102,7 @@ class RankProcess:
         self._lines.extend(self._process.stdout or ())
 
 
-def start(module: str, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+def _start(module: str, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
     """A process that runs `main` of a module beside this one, and speaks with whoever started it in lines of UTF-8.
 
     Args:
@@ -90,4 +122,4 @@ def start(module: str, environment: Mapping[str, str]) -> "subprocess.Popen[str]
 
 
 def _ending(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

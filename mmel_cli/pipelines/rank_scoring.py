@@ -1,76 +1,85 @@
-"""Runs scored by several processes here: each takes every n-th batch, and what they say is taken in the input's order.
+"""Runs scored by several processes: each takes every n-th batch, and what they say is taken in the input's order.
 
 Batches are cut as one process cuts them, and the logs are written here alone, batch after batch: they are those of one
 process at any moment, whatever becomes of a rank. Processes speak in lines of JSON; scoring_process is the other end.
 """
 
 import json
-import signal
-import subprocess
+import os
+import time
+from collections import deque
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from types import TracebackType
+from typing import Any, Self, cast
 
 from mmel_cli.config import EvalConfig
-from mmel_cli.errors import ArchiveError, MmelError, ModelError, UsageError
+from mmel_cli.errors import MmelError
 from mmel_cli.idsets import IdSet
 from mmel_cli.pipelines import scores
-from mmel_cli.pipelines.local_ranks import placed
 from mmel_cli.pipelines.measure import Measured
 from mmel_cli.pipelines.origin import find_input
-from mmel_cli.pipelines.rank_process import start
 from mmel_cli.pipelines.subjects import missing
+from mmel_cli.pipelines.workers import Worker, error_of, start_workers
 from mmel_cli.runs import Events
 from mmel_cli.runs.together import Common, Opened
 
-_ERRORS = {error.kind: error for error in (UsageError, ArchiveError, ModelError, MmelError)}
-_PATIENCE = 10  # seconds for a process to end
+_POLL = 0.02  # seconds
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Rank:
-    """A process, and what it is called in messages."""
+    """A rank, and what it is called in messages."""
 
     name: str
-    process: subprocess.Popen[str]
+    worker: Worker
+    _lines: deque[str] = field(default_factory=deque)
 
     def tell(self, **said: object) -> None:
-        """A line to it; one that is gone is found out when it is heard."""
-        try:
-            cast("IO[str]", self.process.stdin).write(json.dumps(said) + "\n")
-            cast("IO[str]", self.process.stdin).flush()
-        except BrokenPipeError:
-            pass
+        """A line to it."""
+        self.worker.tell(json.dumps(said))
 
     def hear(self, events: Events | None, *keys: str) -> dict[str, Any]:
         """What it says next of one of these keys; messages until then go to `events`.
 
         Raises:
-            MmelError: if it ends before, with what it said or by which signal.
+            MmelError: if it ends before, with what it said or how it ended.
         """
-        for line in cast("IO[str]", self.process.stdout):
+        for line in self._heard():
             try:
                 said = json.loads(line)
             except ValueError:  # of a library
                 continue
+            if not isinstance(said, dict):
+                continue
             if any(key in said for key in keys):
-                return cast("dict[str, Any]", said)
+                return said
             if "error" in said:
-                raise _ERRORS.get(said["error"]["kind"], MmelError)(said["error"]["message"])
+                raise error_of(said["error"])
             if "message" in said and events is not None:
                 events.message(said["message"])
-        code = self.process.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        raise MmelError(
-            f"{self.name} (process {self.process.pid}) {how}; what is scored is saved, so run the same command again "
-            "to go on"
-        )
+        raise AssertionError  # _heard ends with an error alone
+
+    def _heard(self) -> Iterator[str]:
+        """Its lines as they come."""
+        while True:
+            while self._lines:
+                yield self._lines.popleft()
+            said = self.worker.poll()
+            self._lines.extend(said.lines)
+            if not said.lines and not said.running:
+                raise MmelError(
+                    f"{self.name} ended early ({said.ending}); what is scored is saved, so run the same command again "
+                    "to go on"
+                )
+            if not said.lines:
+                time.sleep(_POLL)
 
 
 class ScoringRanks:
-    """The processes that a configuration asks for; they end with the block.
+    """The ranks that a configuration asks for; they end with the block.
 
     Args:
         runs: all runs of the evaluation, in the order in which they will be scored.
@@ -80,24 +89,23 @@ class ScoringRanks:
     """
 
     def __init__(self, runs: Sequence[Opened], names: Sequence[str], config: EvalConfig, events: Events) -> None:
+        # a rank that is begun anew would not know what was agreed with the one before
+        ranks = config.ranks.model_copy(update={"restarts": 0})
+        self._config, self._events = config.model_copy(update={"ranks": ranks}), events
         work = {"runs": [str(run.path) for run in runs], "names": list(names), "config": config.plain()}
-        self._config, self._events = config, events
-        self._ranks = [_start(work | {"rank": rank}, rank, config) for rank in range(config.ranks)]
+        work["folder"] = os.getcwd()  # noqa: PTH109 - what relative paths are relative to
+        self._workers = start_workers("scoring_process", work, self._config)
+        self._ranks: list[_Rank] = []
 
     def __enter__(self) -> Self:
+        names = (f"rank {rank} of {self._config.ranks.count}" for rank in count())
+        self._ranks = [_Rank(name, worker) for name, worker in zip(names, self._workers.__enter__(), strict=False)]
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for rank in self._ranks:
-            rank.process.terminate()
-        for rank in self._ranks:
-            try:
-                rank.process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                rank.process.kill()
-                rank.process.wait()
-            for end in (rank.process.stdin, rank.process.stdout):
-                cast("IO[str]", end).close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._workers.__exit__(kind, error, trace)
 
     def of(self, run: Opened, wanted: Common, folder: Path) -> "_RankedScoring":
         """Of the next run; `folder` is that of the evaluation."""
@@ -141,12 +149,3 @@ class _RankedScoring:
 
     def _of(self, rank: _Rank) -> Events | None:
         return self.events if rank is self.ranks[0] else None
-
-
-def _start(work: Mapping[str, Any], rank: int, config: EvalConfig) -> _Rank:
-    """A process with a GPU, or its share of the cores."""
-    environment, cores = placed(rank, config.ranks, config.device)
-    process = start("scoring_process", environment)
-    started = _Rank(f"rank {rank} of {config.ranks}", process)
-    started.tell(**work, cores=cores)
-    return started

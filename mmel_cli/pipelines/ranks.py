@@ -5,24 +5,20 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mmel_cli.config import RunConfig
-from mmel_cli.errors import ArchiveError, MmelError, ModelError, StoppedError, UsageError
+from mmel_cli.errors import MmelError, StoppedError, UsageError
 from mmel_cli.names import count
-from mmel_cli.pipelines.local_ranks import local_ranks
 from mmel_cli.pipelines.planning import Rank
-from mmel_cli.pipelines.rank_process import Said
-from mmel_cli.pipelines.ray_ranks import ray_ranks
+from mmel_cli.pipelines.workers import Worker, error_of, start_workers
 from mmel_cli.runs import EXPLAINED, Events, RunFolder, Stop
 from mmel_cli.runs.folder import SUMMARY
 from mmel_cli.runs.summary import Summary
 
-_ERRORS = {error.kind: error for error in (UsageError, ArchiveError, ModelError, MmelError)}
 _POLL = 0.05  # seconds
 
 
@@ -48,22 +44,6 @@ def rank_of(shard: str | None, environment: Mapping[str, str]) -> Rank | None:
             told = None if said in (None, "none") else f"{job} {said}"
             return Rank(int(own), int(every), told, local=int(local) if local.isdecimal() else None)
     return None
-
-
-class Worker(Protocol):
-    """A rank, wherever it runs: a process here (rank_process.py), or an actor of Ray (ray_ranks.py)."""
-
-    def poll(self) -> Said:
-        """What it has said since the last call; never waits."""
-
-    def stop(self, number: int, /) -> None:
-        """Pass a signal on, so that it commits what it has and ends."""
-
-
-Engine = Callable[[Mapping[str, Any], RunConfig], AbstractContextManager[Sequence[Worker]]]
-"""Starts the ranks that a configuration asks for, each with the work and its number; they end with the block."""
-
-ENGINES: dict[str, Engine] = {"local": local_ranks, "ray": ray_ranks}
 
 
 @dataclass
@@ -119,7 +99,7 @@ def explain_by_ranks(
     work = {"source": str(source), "places": configs, "of": first.ranks.count, "job": uuid.uuid4().hex}
     work["folder"] = os.getcwd()  # noqa: PTH109 - what relative paths are relative to
     # watched within too: Ray takes signals for itself
-    with stop.watch(), ENGINES[first.ranks.engine](work, first) as workers, stop.watch():
+    with stop.watch(), start_workers("rank", work, first) as workers, stop.watch():
         heard = [_Heard(rank, worker) for rank, worker in enumerate(workers)]
         told = False
         while any([one.listen(events) for one in heard]):  # noqa: C419 - all are listened to
@@ -144,7 +124,7 @@ def _outcome(heard: Sequence[_Heard], outs: Sequence[Path], events: Events) -> l
         if error is None:
             text = f"{count(len(heard), 'rank')} ended early ({_why(heard[0])}); run the same command again to go on"
             raise MmelError(text)
-        raise _ERRORS.get(error["kind"], MmelError)(error["message"])
+        raise error_of(error)
     by_out = [[Summary(**one.says["summaries"][number]) for one in whole] for number in range(len(outs))]
     return [
         Summary(**json.loads((out / SUMMARY).read_text("utf-8")))

@@ -12,15 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-from mmel_cli.config import RunConfig
 from mmel_cli.errors import UsageError
-from mmel_cli.pipelines.rank_process import RankProcess, Said
+from mmel_cli.pipelines.rank_process import Asked, RankProcess, Said
 
 _LOOPBACK = "127.0.0.1"
 
 
 @contextmanager
-def ray_ranks(work: Mapping[str, Any], config: RunConfig) -> Iterator[list["RayRank"]]:
+def ray_ranks(module: str, work: Mapping[str, Any], asked: Asked) -> Iterator[list["RayRank"]]:
     """As many actors as the configuration asks for, restarted where they die, on whichever machine has room.
 
     Raises:
@@ -28,19 +27,20 @@ def ray_ranks(work: Mapping[str, Any], config: RunConfig) -> Iterator[list["RayR
     """
     ray = _ray()
     with redirect_stdout(sys.stderr):  # Ray prints that a worker died, and stdout is for results
-        _connect(ray, config.ranks.address)
+        _connect(ray, asked.ranks.address)
         try:
-            yield _started(ray, work, config)
+            yield _started(ray, module, work, asked)
         finally:
             ray.shutdown()
 
 
-def _started(ray: Any, work: Mapping[str, Any], config: RunConfig) -> list["RayRank"]:
-    gpus = config.ranks.gpus
+def _started(ray: Any, module: str, work: Mapping[str, Any], asked: Asked) -> list["RayRank"]:
+    ranks = asked.ranks
+    gpus = ranks.gpus
     if gpus is None:
-        gpus = float(config.device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0)
-    asked = {"CPU": config.ranks.cores, "GPU": gpus}
-    for name, amount in asked.items():
+        gpus = float(asked.device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0)
+    wanted = {"CPU": ranks.cores, "GPU": gpus}
+    for name, amount in wanted.items():
         most = max((node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"]), default=0)
         if amount > most:
             raise UsageError(
@@ -48,27 +48,31 @@ def _started(ray: Any, work: Mapping[str, Any], config: RunConfig) -> list["RayR
                 f"{most:g}; set ranks.{'cores' if name == 'CPU' else 'gpus'}"
             )
     kind = ray.remote(Actor).options(
-        num_cpus=config.ranks.cores,
+        num_cpus=ranks.cores,
         num_gpus=gpus,
-        max_restarts=config.ranks.restarts,
-        max_task_retries=config.ranks.restarts,
+        max_restarts=ranks.restarts,
+        max_task_retries=ranks.restarts,
     )
-    threads = "" if gpus else str(config.ranks.cores)
-    works = [dict(work) | {"rank": rank} for rank in range(config.ranks.count)]
-    return [RayRank(ray, kind.remote(one, threads)) for one in works]
+    threads = "" if gpus else str(ranks.cores)
+    works = [dict(work) | {"rank": rank} for rank in range(ranks.count)]
+    return [RayRank(ray, kind.remote(module, one, threads)) for one in works]
 
 
 class Actor:
     """What runs on the cluster: a rank's process. Made anew when Ray restarts it, and so is the process."""
 
-    def __init__(self, work: Mapping[str, Any], threads: str) -> None:
+    def __init__(self, module: str, work: Mapping[str, Any], threads: str) -> None:
         limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads) if threads else {}
-        self._process = RankProcess(work, limits)
+        self._process = RankProcess(module, work, limits)
 
     def poll(self) -> tuple[list[str], bool, str]:
         """See RankProcess.poll."""
         said = self._process.poll()
         return said.lines, said.running, said.ending
+
+    def tell(self, line: str) -> None:
+        """See RankProcess.tell."""
+        self._process.tell(line)
 
     def stop(self, number: int) -> None:
         """Pass a signal on."""
@@ -99,6 +103,10 @@ class RayRank:
             self._last = said
             self._ray.kill(self._actor)  # its room is for one that waits
         return said
+
+    def tell(self, line: str) -> None:
+        """A line to it."""
+        self._actor.tell.remote(line)
 
     def stop(self, number: int) -> None:
         """Pass a signal on."""

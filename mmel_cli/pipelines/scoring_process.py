@@ -33,11 +33,13 @@ def _work(work: dict[str, Any], lines: "queue.SimpleQueue[dict[str, Any]]") -> N
     from mmel_cli.config import EvalConfig  # noqa: PLC0415
     from mmel_cli.pipelines import scores  # noqa: PLC0415
     from mmel_cli.pipelines.models import Models  # noqa: PLC0415
+    from mmel_cli.pipelines.rank import enter  # noqa: PLC0415
     from mmel_cli.pipelines.rivals import RivalTexts  # noqa: PLC0415
     from mmel_cli.pipelines.scoring import Scoring  # noqa: PLC0415
     from mmel_cli.runs import Events  # noqa: PLC0415
     from mmel_cli.runs.together import Opened, common_records, labels_of  # noqa: PLC0415
 
+    enter(work["folder"])
     paths, config = [Path(path) for path in work["runs"]], EvalConfig.model_validate(work["config"])
     events = Events(message=lambda text: _say(message=text))
     with ExitStack() as stack:
@@ -50,7 +52,7 @@ def _work(work: dict[str, Any], lines: "queue.SimpleQueue[dict[str, Any]]") -> N
         models = Models(config, [(run.path, run.archive.info) for run in runs])
         for run in runs:
             with ExitStack() as own:
-                share = (work["rank"], config.ranks)
+                share = (work["rank"], config.ranks.count)
                 scoring = Scoring(run, wanted, tuple(work["names"]), rivals, config, events, models, own, share)
                 _say(refused=scoring.refusals())
                 done = {family: scores.scored(Path(path))[0] for family, path in lines.get()["logs"].items()}

@@ -13,7 +13,7 @@ _ADVICE = {
     Part.MODEL.value: f"that is as it should be; {_MORE}, --dtype bfloat16 may be quicker, and so is a faster --device",
     Part.METHOD.value: "fewer layers (--set method.layers=last) or another --method cost less; see mmel methods",
     Part.WORDS.value: "--set word_values=false and --set match.captions=0 leave out what is made of captions",
-    Part.PICTURES.value: "--set heatmaps=false draws none, and mmel report --heatmaps draws them later; {workers}",
+    Part.PICTURES.value: "--no-heatmaps draws none, and mmel report --heatmaps draws them later; {workers}",
     Part.ARCHIVE.value: "--set archive.channels=final keeps the final maps alone; a faster disk helps too",
     Part.READ.value: "{workers}; smaller images, or a faster disk, help too",
     START: "it takes as long for any number of pairs: explain more of them in one run",

@@ -1,6 +1,7 @@
 """`mmel eval --ranks N`: the files of one process, bit for bit, and a rank that dies is named."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -82,17 +83,17 @@ def test_a_killed_rank_is_named_and_the_next_call_goes_on(explained, tmp_path, m
     def killed(rank, events, *keys):
         heard.append(keys)
         if len(heard) == 5:  # two refusals and two batches have come
-            rank.process.kill()
-            rank.process.wait()
-            while rank.process.stdout.readline():
-                pass  # what was on its way is lost too
+            rank.worker._process.kill()
+            while rank.worker.poll().running:
+                time.sleep(0.01)
+            rank._lines.clear()  # what was on its way is lost too
         return hear(rank, events, *keys)
 
     monkeypatch.setattr(rank_scoring._Rank, "hear", killed)
     code, _, err = mmel(*command, "--out", tmp_path / "two", "--ranks", 2)
     assert code == 1
-    assert "rank 0 of 2 (process" in err.splitlines()[-1]
-    assert "was killed by SIGKILL; what is scored is saved, so run the same command again" in err.splitlines()[-1]
+    assert "rank 0 of 2 ended early (killed by SIGKILL)" in err.splitlines()[-1]
+    assert "what is scored is saved, so run the same command again" in err.splitlines()[-1]
     for log in (tmp_path / "two/scores").iterdir():
         whole = (tmp_path / "one/scores" / log.name).read_bytes()
         assert 1 <= len(log.read_bytes().splitlines()) <= 2  # a batch whose image is broken leaves no line
@@ -137,3 +138,16 @@ def test_a_signal_ends_the_ranks_with_the_command(explained, tmp_path, tiny):
     assert "run the same command again to go on" in err
     assert len(children) >= 2
     assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+@pytest.mark.slow
+def test_actors_of_ray_write_what_one_process_writes(explained, tmp_path):
+    pytest.importorskip("ray")
+    command = [sys.executable, "-m", "mmel_cli", "eval", explained / "attention", "--metrics", "insertion-deletion"]
+    command += ["--device", "cpu", "--batch-size", "2", *QUICK]
+    for name, more in (("one", ()), ("ray", ("--engine", "ray", "--ranks", "2"))):
+        words = [str(word) for word in (*command, "--out", tmp_path / name, *more)]
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(words, check=False, capture_output=True, text=True, env=env)
+        assert done.returncode in (0, 3), done.stderr
+    assert scored(tmp_path / "ray") == scored(tmp_path / "one")

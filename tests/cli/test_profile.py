@@ -86,7 +86,7 @@ def test_slow_pictures_are_named_with_the_way_to_draw_them_later(mmel, photos, t
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     _, err = explain(mmel, photos, tmp_path / "run", tiny, "--profile", "--set", "report=false", "--limit", 12)
     line = next(line for line in err.splitlines() if "waiting for pictures," in line)
-    assert "--set heatmaps=false draws none, and mmel report --heatmaps draws them later" in line
+    assert "--no-heatmaps draws none, and mmel report --heatmaps draws them later" in line
     assert "--workers 2 are all that 2 cores can use" in line
     busy = float(re.search(r"drawing and writing pictures ([\d.]+) s", err)[1])
     assert busy > rows(err)["waiting for pictures"][0]  # two threads, behind the model
