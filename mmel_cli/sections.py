@@ -174,7 +174,7 @@ class WorkersConfig(Section):
     @property
     def several(self) -> bool:
         """Whether this process starts others, and does none of the work itself."""
-        return self.count > 1 or self.engine != "local"
+        return self.count > 1 or self.engine != "local" or self.address is not None
 
 
 class RanksConfig(WorkersConfig):

@@ -13,7 +13,7 @@ from mmel_cli.pipelines.planning import Job, Rank
 from mmel_cli.pipelines.standing import failures_of, summarised
 from mmel_cli.render import ENDINGS, HeatmapOptions
 from mmel_cli.report.make import attempted, report_run
-from mmel_cli.runs import Events, RunFolder, Stop
+from mmel_cli.runs import Events, RunFolder
 from mmel_cli.runs.failures import write_failures
 from mmel_cli.runs.folder import DRAWN, HEATMAPS
 from mmel_cli.runs.leases import Leases
@@ -29,7 +29,6 @@ class Ending:
     """How a process comes to its end: whether the run is whole, by whomever, and what it took."""
 
     source: Source
-    stop: Stop
     events: Events
     rank: Rank | None
     whole: bool
@@ -79,8 +78,6 @@ class Ending:
                 return False
             if lease is not None:
                 return True
-            if self.whole and self.stop.asked():
-                return False
             time.sleep(_POLL)
             waited += _POLL
             if waited - _POLL < _TELL <= waited:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 
+from mmel_cli.archive.schema import check_fields
 from mmel_cli.attribution import find_method
 from mmel_cli.config import RunConfig
 from mmel_cli.data import Source, open_source
@@ -190,7 +191,7 @@ def explain_folders(
         ]
         _check_alike(runs, jobs)
         whole = run_shards(runs, jobs, source, stop, events, rank)
-        ending = Ending(source, stop, events, rank, whole, time.monotonic() - started)
+        ending = Ending(source, events, rank, whole, time.monotonic() - started)
         return ending.write(runs, jobs), stop.signal
 
 
@@ -226,7 +227,11 @@ def _job(run: Run, source: Source, rank: Rank | None, events: Events, label: str
 def _runs(
     folders: Sequence[RunFolder], configs: Sequence[RunConfig], given: tuple[Adapter, Source], events: Events
 ) -> list[Run]:
-    """The model, loaded once, with each method."""
+    """The model, loaded once, with each method.
+
+    Raises:
+        ArchiveError: for a declared field that has the name of a column.
+    """
     model, source = given
     words = cast("WordOptions", configs[0].words)
     left_out = LeftOut(model) if configs[0].word_values else None
@@ -243,10 +248,13 @@ def _runs(
         engines.append((config, engine.timed(events.clock)))
         if "weights" in engine.described:
             events.message(f"Weights of {config.method.name}: {engine.described['weights']}")
-    return [
+    runs = [
         Run(folder, config, engine, run_info(engine, config, source))
         for folder, (config, engine) in zip(folders, sized(engines, folders, events.message), strict=True)
     ]
+    for run in runs:
+        check_fields(run.info.fields, run.info)
+    return runs
 
 
 def open_input(path: Path, config: RunConfig) -> Source:

@@ -109,7 +109,7 @@ def _begun(folder: Path, plan: Plan, rank: Rank | None, done: int, files: Sequen
     A call tries again what failed; ranks that work together are one call.
     """
     state = notes.read_state(folder)
-    another = rank is None or state is None or state.ended or (rank.job is not None and rank.job != state.job)
+    another = rank is None or state is None or (rank.begins(state) and (state.ended or rank.job is not None))
     noted = [(shard.name, notes.read_note(folder, shard.name, plan.sha256)) for shard in plan.shards]
     known = frozenset(files)
     notes.drop_notes(

@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Do the work that the first line of stdin says; its end means that whoever started this process is gone."""
-    signals = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until they are watched for
     work = json.loads(sys.stdin.readline())
     if work["cores"]:
         os.sched_setaffinity(0, work["cores"])
     threading.Thread(target=_until_alone, daemon=True).start()
     from mmel_cli.errors import MmelError  # noqa: PLC0415 - torch counts its threads when it is imported
+    from mmel_cli.pipelines.rank_process import SIGNALS  # noqa: PLC0415
     from mmel_cli.runs import Stop  # noqa: PLC0415
 
     stop = Stop()
     try:
         with stop.watch():
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             _work(work, stop)
     except MmelError as error:
         _say(error={"message": str(error), "kind": error.kind})

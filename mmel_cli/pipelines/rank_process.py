@@ -20,6 +20,7 @@ if sys.argv[1] not in sys.path:
     sys.path.insert(0, sys.argv[1])
 from mmel_cli.pipelines.{module} import main
 main()"""  # this package, and nothing that lies in the working folder
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a rank starts with these blocked
 _PATIENCE = 60  # seconds for a process to end
 _OWN = ("RANK", "WORLD_SIZE", "SLURM_ARRAY_TASK_ID")  # which rank the starter is, and no business of this one
 
@@ -110,13 +111,21 @@ def _start(module: str, environment: Mapping[str, str]) -> "subprocess.Popen[str
         environment: variables that it gets besides those of this process.
     """
     kept = {name: value for name, value in os.environ.items() if name not in _OWN}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the process has them blocked until it can heed them
+    try:
+        return _opened(module, kept | dict(environment))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _opened(module: str, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(  # noqa: S603 - this interpreter, this package
         [sys.executable, "-P", "-c", _START.format(module=module), str(Path(__file__).parents[2])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env=kept | dict(environment),
+        env=dict(environment),
         start_new_session=True,  # so that Ctrl-C comes to it from here, and once
     )
 

@@ -13,7 +13,8 @@ from typing import Any
 
 def main() -> None:
     """Score the share of every run; the end of stdin means that whoever started this process is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the first process ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(lines,), daemon=True).start()
     work = lines.get()

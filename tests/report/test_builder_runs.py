@@ -341,7 +341,7 @@ def test_the_summary_is_there_before_marks_and_report(explained, tmp_path, monke
     def broken(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("mmel_cli.pipelines.explain.with_marks", broken)
+    monkeypatch.setattr("mmel_cli.pipelines.ending.with_marks", broken)
     assert explained("--limit", 2)[0] == 1
     assert (summary(tmp_path / "run")["done"], summary(tmp_path / "run")["report"]) == (2, "")
 
