@@ -169,7 +169,6 @@ class WorkersConfig(Section):
     address: str | None = None  # of a Ray cluster; None: one is started
     cores: int = Field(default=1, ge=1)  # of an actor of Ray
     gpus: float | None = Field(default=None, ge=0)  # of an actor of Ray; None: 1 where the cluster has any
-    restarts: int = Field(default=3, ge=0)  # of an actor of Ray
 
     @property
     def several(self) -> bool:
@@ -181,6 +180,7 @@ class RanksConfig(WorkersConfig):
     """Of a run, whose ranks claim shards."""
 
     lease: float = Field(default=60.0, ge=0.5)  # seconds without a sign of life until a shard is taken over
+    restarts: int = Field(default=3, ge=0)  # of an actor of Ray
 
 
 class RunConfig(Section):

@@ -12,8 +12,8 @@ from mmel_cli.pipelines.rank_process import Asked, RankProcess
 
 
 @contextmanager
-def local_ranks(module: str, work: Mapping[str, Any], asked: Asked) -> Iterator[list[RankProcess]]:
-    """As many processes as are asked for; see workers.Engine."""
+def local_ranks(module: str, work: Mapping[str, Any], asked: Asked, _restarts: int) -> Iterator[list[RankProcess]]:
+    """As many processes as are asked for, none of which is begun anew; see workers.Engine."""
     ranks = list[RankProcess]()
     try:
         for rank in range(asked.ranks.count):

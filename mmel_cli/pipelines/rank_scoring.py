@@ -89,12 +89,10 @@ class ScoringRanks:
     """
 
     def __init__(self, runs: Sequence[Opened], names: Sequence[str], config: EvalConfig, events: Events) -> None:
-        # a rank that is begun anew would not know what was agreed with the one before
-        ranks = config.ranks.model_copy(update={"restarts": 0})
-        self._config, self._events = config.model_copy(update={"ranks": ranks}), events
+        self._config, self._events = config, events
         work = {"runs": [str(run.path) for run in runs], "names": list(names), "config": config.plain()}
         work["folder"] = os.getcwd()  # noqa: PTH109 - what relative paths are relative to
-        self._workers = start_workers("scoring_process", work, self._config)
+        self._workers = start_workers("scoring_process", work, config)  # none anew: it would not know what was agreed
         self._ranks: list[_Rank] = []
 
     def __enter__(self) -> Self:

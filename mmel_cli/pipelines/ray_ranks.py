@@ -19,7 +19,7 @@ _LOOPBACK = "127.0.0.1"
 
 
 @contextmanager
-def ray_ranks(module: str, work: Mapping[str, Any], asked: Asked) -> Iterator[list["RayRank"]]:
+def ray_ranks(module: str, work: Mapping[str, Any], asked: Asked, restarts: int) -> Iterator[list["RayRank"]]:
     """As many actors as the configuration asks for, restarted where they die, on whichever machine has room.
 
     Raises:
@@ -29,12 +29,12 @@ def ray_ranks(module: str, work: Mapping[str, Any], asked: Asked) -> Iterator[li
     with redirect_stdout(sys.stderr):  # Ray prints that a worker died, and stdout is for results
         _connect(ray, asked.ranks.address)
         try:
-            yield _started(ray, module, work, asked)
+            yield _started(ray, module, work, asked, restarts)
         finally:
             ray.shutdown()
 
 
-def _started(ray: Any, module: str, work: Mapping[str, Any], asked: Asked) -> list["RayRank"]:
+def _started(ray: Any, module: str, work: Mapping[str, Any], asked: Asked, restarts: int) -> list["RayRank"]:
     ranks = asked.ranks
     gpus = ranks.gpus
     if gpus is None:
@@ -50,8 +50,8 @@ def _started(ray: Any, module: str, work: Mapping[str, Any], asked: Asked) -> li
     kind = ray.remote(Actor).options(
         num_cpus=ranks.cores,
         num_gpus=gpus,
-        max_restarts=ranks.restarts,
-        max_task_retries=ranks.restarts,
+        max_restarts=restarts,
+        max_task_retries=restarts,
     )
     threads = "" if gpus else str(ranks.cores)
     works = [dict(work) | {"rank": rank} for rank in range(ranks.count)]

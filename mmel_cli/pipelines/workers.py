@@ -25,14 +25,17 @@ class Worker(Protocol):
         """Pass a signal on, so that it commits what it has and ends."""
 
 
-Engine = Callable[[str, Mapping[str, Any], Asked], AbstractContextManager[Sequence[Worker]]]
+Engine = Callable[[str, Mapping[str, Any], Asked, int], AbstractContextManager[Sequence[Worker]]]
 """Starts as many ranks as are asked for: each runs a module of this package (its name) and takes the work, with its
-number as "rank", as its first line. They end with the block."""
+number as "rank", as its first line. The last argument is how often one that dies may be begun anew, by an engine that
+can. They end with the block."""
 
 ENGINES: dict[str, Engine] = {"local": local_ranks, "ray": ray_ranks}
 
 
-def start_workers(module: str, work: Mapping[str, Any], asked: Asked) -> AbstractContextManager[Sequence[Worker]]:
+def start_workers(
+    module: str, work: Mapping[str, Any], asked: Asked, *, restarts: int = 0
+) -> AbstractContextManager[Sequence[Worker]]:
     """With the engine that is asked for; see Engine.
 
     Raises:
@@ -41,7 +44,7 @@ def start_workers(module: str, work: Mapping[str, Any], asked: Asked) -> Abstrac
     ranks = asked.ranks
     if ranks.address is not None and ranks.engine != "ray":
         raise UsageError(f"--address {ranks.address}: is of a Ray cluster, and goes with --engine ray")
-    return ENGINES[ranks.engine](module, work, asked)
+    return ENGINES[ranks.engine](module, work, asked, restarts)
 
 
 def error_of(said: Mapping[str, str]) -> MmelError:
