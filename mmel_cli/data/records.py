@@ -54,6 +54,7 @@ class RowReader:
     image_column: str
     caption_column: str | None  # None: the first of CAPTIONS that the row has, else caption_0, caption_1, ...
     seen: Seen = field(default_factory=Seen)
+    _last: dict[str, ImageRef] = field(default_factory=dict)
 
     def entries(self, folders: Sequence[str], where: str, row: Row) -> Iterator[Sample | Failure]:
         """The samples of one row.
@@ -73,7 +74,7 @@ class RowReader:
         try:
             given = _given_id(row, where)
             mask = self._mask(folders, row, where)
-            ref = file_ref(resolve(self.root, image))
+            ref = self._ref(image)
             boxes = boxes_in(row.get("boxes"), where)
             captions = captions_in(row, self.caption_column, where)
             phrases = phrases_in(row.get("phrases"), captions, where, partial(self._mask, folders))
@@ -95,6 +96,14 @@ class RowReader:
                 yield Sample(identity, image, ref, text, mask, boxes, phrases)
             else:
                 yield Failure(identity, "pair", f"id {shown(identity)} in {where} is not unique", (image, ref))
+
+    def _ref(self, image: str) -> ImageRef:
+        """The image's file; captions of one image mostly follow each other, so the last one is kept."""
+        if image not in self._last:
+            ref = file_ref(resolve(self.root, image))
+            self._last.clear()
+            self._last[image] = ref
+        return self._last[image]
 
     def _mask(self, folders: Sequence[str], row: Row, where: str) -> ImageRef | None:
         if row.get("mask") in (None, ""):
