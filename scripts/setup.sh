@@ -1,5 +1,5 @@
 # Shared by demo and test: make .venv and install the project with exact pins (scripts/constraints.txt).
-# Downloads Python packages only: about 250 MB with the CPU build of PyTorch, about 3 GB where pip picks a CUDA build; tests 80 MB more.
+# Downloads Python packages only: about 250 MB with the CPU build of PyTorch, about 3 GB where pip picks a CUDA build; tests 160 MB more.
 
 set_up() {
   local extra=${1:-} target=.
