@@ -1,28 +1,35 @@
 """Any number of processes, dying and starting as they like, leave the archive of one, bit for bit."""
 
 import contextlib
+import io
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from mmel_cli.archive.writer import write_once
+from mmel_cli.config import load_config
+from mmel_cli.data import open_source
 from mmel_cli.errors import UsageError
 from mmel_cli.pipelines import explain as explaining
 from mmel_cli.pipelines.local_ranks import shares
-from mmel_cli.pipelines.planning import Rank
+from mmel_cli.pipelines.planning import Cursor, Rank
 from mmel_cli.pipelines.ranks import rank_of
+from mmel_cli.runs import Events
 from mmel_cli.runs.leases import Leases
-from mmel_cli.runs.plan import read_plan
+from mmel_cli.runs.plan import Head, read_plan, write_plan
 
 SETTINGS = ["--batch-size", 5, "--set", "archive.shard_size=4", "--set", "ranks.lease=3", "--workers", 1, "--json"]
 KILLS = int(os.environ.get("MMEL_KILLS", "1"))
@@ -376,3 +383,72 @@ def test_threads_build_shards_at_a_time(one, run, tmp_path):
     assert process.returncode == 3, err
     for name in ("flow", "gae", "grad-eclip"):
         assert records(tmp_path / f"run/{name}").keys() == one[0].keys()
+
+
+def test_progress_of_ranks_adds_up(broken, tiny, tmp_path):
+    passed, totals = [], set()
+    events = Events(total=totals.add, progress=lambda done, failed: passed.append((done, failed)))
+    options = {"model.name": str(tiny), "batch_size": 5, "archive.shard_size": 4, "ranks.count": 2, "device": "cpu"}
+    config = load_config(options=options | {"report": False, "heatmaps": False, "workers": 1})
+    summary, _ = explaining.explain(broken, tmp_path / "run", config, events=events)
+    assert (summary.done, totals) == (24, {26})
+    assert (sum(done for done, _ in passed), sum(failed for _, failed in passed)) == (24, 2)
+
+
+def tars(folder, counts):
+    """Tars of so many images with a text each."""
+    folder.mkdir()
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "png")
+    for number, count in enumerate(counts):
+        with tarfile.open(folder / f"{number}.tar", "w") as tar:
+            for member in range(count):
+                for suffix, content in (("png", buffer.getvalue()), ("txt", b"thing %d" % member)):
+                    info = tarfile.TarInfo(f"{member:03}.{suffix}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+    return open_source(folder)
+
+
+def test_a_rank_begins_where_its_shard_does(tmp_path):
+    source, read = tars(tmp_path / "in", (4, 5, 0, 4)), []
+    every = [entry.id for entry in source]
+    counted = replace(source, pieces=tuple(counting(piece, n, read) for n, piece in enumerate(source.pieces)))
+    head = Head("0" * 64, 2, 4, None, "0" * 64)
+    plan = write_plan(tmp_path / "plan.jsonl", head, (piece() for piece in counted.parts))
+    assert (plan.entries, plan.parts, read) == (13, [0, 4, 9, 9], [0, 1, 2, 3])
+    assert read_plan(tmp_path / "plan.jsonl") == plan
+    read.clear()
+    cursor = Cursor(counted, plan, tmp_path)
+    for number in (3, 0, 1, 2):
+        shard = plan.shards[number]
+        own = [entry.id for entry in cursor.entries(shard)]
+        assert own == every[shard.first : shard.first + shard.entries]
+    assert read == [3, 0, 1, 2, 3]  # the last shard from the last tar; then from the first, without a stop
+    tars(tmp_path / "other", (4, 5, 0, 3))
+    with pytest.raises(UsageError, match="entries 13 to 13 of INPUT are not those"):
+        Cursor(open_source(tmp_path / "other"), plan, tmp_path).entries(plan.shards[3])
+
+
+def counting(piece, number, read):
+    """The same piece; what is read goes to `read`."""
+
+    def opened():
+        read.append(number)
+        yield from piece()
+
+    return opened
+
+
+@pytest.mark.parametrize("more", [{"prompts": ("a", "b")}, {"against": "thing 1"}, {"against_other": True}])
+def test_what_is_made_of_pieces_is_what_is_made_of_the_whole(more, tmp_path):
+    tars(tmp_path / "in", (4, 5))
+    given = dict(more)
+    if "prompts" in given:
+        (tmp_path / "prompts.txt").write_text("\n".join(given["prompts"]))
+        given["prompts"] = tmp_path / "prompts.txt"
+    source = open_source(tmp_path / "in", **given)
+    assert len(source.parts) == 2
+    every = list(source)
+    assert [entry.id for read in source.parts for entry in read()] == [entry.id for entry in every]
+    assert [type(entry) for read in source.parts for entry in read()] == [type(entry) for entry in every]
