@@ -55,7 +55,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = None,
     batch_size: Annotated[
         str | None,
-        typer.Option("--batch-size", metavar="N|auto", help="Pairs a batch; auto: see below. [default: 16]"),
+        typer.Option("--batch-size", metavar="N|auto", help="Pairs a batch; auto: see above. [default: 16]"),
     ] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -72,7 +72,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter an option
     engine: options.Engine = None,
     address: options.Address = None,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="This process is rank I of N; see below.")
+        str | None, typer.Option("--shard", metavar="I/N", help="This process is rank I of N; see above.")
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N entries of INPUT.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run in the folder.")] = False,

@@ -35,6 +35,7 @@ class Rank:
     of: int
     job: str | None = None  # what tells the processes of one start from those of another; None: not known
     driven: bool = False  # whether what it says goes to a process that listens to all ranks
+    began: float | None = None  # when the one that listens began, seconds since 1970
     local: int | None = None  # its number among those of this machine, where they share its GPUs by number
 
     def begins(self, state: notes.State) -> bool:
@@ -87,7 +88,7 @@ def open_alone(run: Run, source: Source, rank: Rank | None, events: Events, labe
     if not same or redraw or notes.read_state(folder) is None:
         notes.drop_all_notes(folder)
     temporary.rename(folder / PLAN)
-    if rank is not None and len(plan.shards) < rank.of:
+    if rank is not None and len(plan.shards) < rank.of and len(done) < plan.entries:
         events.message(
             f"{label}{count(len(plan.shards), 'shard')} for {rank.of} ranks; a smaller archive.shard_size makes more"
         )
@@ -118,7 +119,8 @@ def _begun(folder: Path, plan: Plan, rank: Rank | None, done: int, files: Sequen
     same = state is not None and state.plan == plan.sha256
     if state is None or not same or rank is None or not state.ended or rank.begins(state):
         call, job = (state.call if state else 0) + 1, rank.job if rank else None
-        state = notes.State(plan.sha256, call, job, done, time.time())
+        began = rank.began if rank and rank.began else time.time()
+        state = notes.State(plan.sha256, call, job, done, began)
         notes.write_state(folder, state)
     return state
 

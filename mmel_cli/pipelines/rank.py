@@ -47,7 +47,7 @@ def _work(work: dict[str, Any], stop: "Stop") -> None:
         lambda done, failed: _say(progress=[done, failed]),
     )
     places = {Path(out): RunConfig.model_validate(config) for out, config in work["places"].items()}
-    rank = Rank(work["rank"], work["of"], work["job"], driven=True)
+    rank = Rank(work["rank"], work["of"], work["job"], driven=True, began=work["began"])
     summaries, _ = explain_folders(Path(work["source"]), places, overwrite=False, events=events, rank=rank, stop=stop)
     _say(summaries=plain(summaries))
 

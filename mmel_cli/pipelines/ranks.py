@@ -97,6 +97,7 @@ def explain_by_ranks(
                 pass
     configs = {str(out): config.plain() for out, config in places.items()}
     work = {"source": str(source), "places": configs, "of": first.ranks.count, "job": uuid.uuid4().hex}
+    work["began"] = time.time()
     work["folder"] = os.getcwd()  # noqa: PTH109 - what relative paths are relative to
     # watched within too: Ray takes signals for itself
     with stop.watch(), start_workers("rank", work, first, restarts=first.ranks.restarts) as workers, stop.watch():
