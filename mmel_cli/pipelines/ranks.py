@@ -47,6 +47,28 @@ def rank_of(shard: str | None, environment: Mapping[str, str]) -> Rank | None:
 
 
 @dataclass
+class _Bounded:
+    """Progress that ends with the input: what a rank that died had done is done, and told, once more."""
+
+    events: Events
+    left: int | None = None  # entries; None: not known yet
+
+    def total(self, entries: int) -> None:
+        """Every rank tells it, and all the same."""
+        if self.left is None:
+            self.left = entries
+            self.events.total(entries)
+
+    def progress(self, done: int, failed: int) -> None:
+        """Since the last call."""
+        left = self.left or 0
+        done = min(done, left)
+        failed = min(failed, left - done)
+        self.left = left - done - failed
+        self.events.progress(done, failed)
+
+
+@dataclass
 class _Heard:
     """A rank, and what came of it."""
 
@@ -89,6 +111,8 @@ def explain_by_ranks(
         MmelError: what the first rank that failed says, if no rank could finish.
     """
     stop, first = Stop(), next(iter(places.values()))
+    bounded = _Bounded(events)
+    events = Events(events.message, bounded.total, bounded.progress)
     for out in places:
         RunFolder(out, EXPLAINED, overwrite=overwrite).check()
     if overwrite:

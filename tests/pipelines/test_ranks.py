@@ -26,7 +26,7 @@ from mmel_cli.errors import UsageError
 from mmel_cli.pipelines import explain as explaining
 from mmel_cli.pipelines.local_ranks import shares
 from mmel_cli.pipelines.planning import Cursor, Rank
-from mmel_cli.pipelines.ranks import rank_of
+from mmel_cli.pipelines.ranks import _Bounded, rank_of
 from mmel_cli.runs import Events
 from mmel_cli.runs.leases import Leases
 from mmel_cli.runs.plan import Head, read_plan, write_plan
@@ -393,6 +393,16 @@ def test_progress_of_ranks_adds_up(broken, tiny, tmp_path):
     summary, _ = explaining.explain(broken, tmp_path / "run", config, events=events)
     assert (summary.done, totals) == (24, {26})
     assert (sum(done for done, _ in passed), sum(failed for _, failed in passed)) == (24, 2)
+
+
+def test_progress_ends_with_the_input_whatever_is_done_twice():
+    told = []
+    bounded = _Bounded(Events(total=told.append, progress=lambda *passed: told.append(passed)))
+    for _ in range(2):
+        bounded.total(7)
+    for passed in ((4, 1), (3, 0), (1, 1)):
+        bounded.progress(*passed)
+    assert told == [7, (4, 1), (2, 0), (0, 0)]
 
 
 def tars(folder, counts):
