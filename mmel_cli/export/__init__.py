@@ -28,7 +28,8 @@ def find_format(name: str) -> Format:
             import_module(chosen.package)
         except ImportError as error:
             raise UsageError(
-                f"--to {known} needs {chosen.package}, which is not installed; pip install 'mmel-cli[{chosen.extra}]'"
+                f"--to {known} needs {chosen.package}, which is not installed; "
+                f"pip install '.[{chosen.extra}]' in a clone of mmel"
             ) from error
     return chosen
 

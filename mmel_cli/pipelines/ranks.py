@@ -123,8 +123,7 @@ def explain_by_ranks(
     work = {"source": str(source), "places": configs, "of": first.ranks.count, "job": uuid.uuid4().hex}
     work["began"] = time.time()
     work["folder"] = os.getcwd()  # noqa: PTH109 - what relative paths are relative to
-    # watched within too: Ray takes signals for itself
-    with stop.watch(), start_workers("rank", work, first, restarts=first.ranks.restarts) as workers, stop.watch():
+    with stop.watch(), start_workers("rank", work, first, restarts=first.ranks.restarts) as workers:
         heard = [_Heard(rank, worker) for rank, worker in enumerate(workers)]
         told = False
         while any([one.listen(events) for one in heard]):  # noqa: C419 - all are listened to

@@ -7,13 +7,15 @@ machine must reach under the same path, and never through Ray.
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from mmel_cli.errors import UsageError
-from mmel_cli.pipelines.rank_process import Asked, RankProcess, Said
+from mmel_cli.pipelines.rank_process import SIGNALS, Asked, RankProcess, Said
 
 _LOOPBACK = "127.0.0.1"
 
@@ -27,7 +29,8 @@ def ray_ranks(module: str, work: Mapping[str, Any], asked: Asked, restarts: int)
     """
     ray = _ray()
     with redirect_stdout(sys.stderr):  # Ray prints that a worker died, and stdout is for results
-        _connect(ray, asked.ranks.address)
+        with _same_signals():
+            _connect(ray, asked.ranks.address)
         try:
             yield _started(ray, module, work, asked, restarts)
         finally:
@@ -117,7 +120,21 @@ def _ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise UsageError("--engine ray: needs Ray; pip install 'mmel-cli[ray]'") from error
+        raise UsageError("--engine ray: needs Ray; pip install '.[ray]' in a clone of mmel") from error
+
+
+@contextmanager
+def _same_signals() -> Iterator[None]:
+    """Signals act afterwards as before: Ray takes SIGTERM for itself, with which the command would abort."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _connect(ray: Any, address: str | None) -> None:

@@ -49,6 +49,7 @@ def run_shards(
         ]
         stream = _Stream(lanes, source, pool, stop, events, rank)
         while not stream.over():
+            stream.tell_others()
             if not stream.all_that_is_free():
                 time.sleep(_POLL)
         stream.tell_others()

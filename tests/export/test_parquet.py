@@ -91,7 +91,9 @@ def test_without_pyarrow_one_line_names_the_extra(spoken, tmp_path, mmel, monkey
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     code, _, err = mmel("export", spoken, "--to", "parquet", "--out", tmp_path / "m")
     assert code == 2
-    assert err == ("Error: --to parquet needs pyarrow, which is not installed; pip install 'mmel-cli[export]'\n")
+    assert err == (
+        "Error: --to parquet needs pyarrow, which is not installed; pip install '.[export]' in a clone of mmel\n"
+    )
     assert mmel("export", spoken, "--to", "coco", "--out", tmp_path / "b.json")[0] == 0
 
 
